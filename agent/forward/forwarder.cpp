@@ -1,0 +1,1 @@
+#include "agent/forward/forwarder.h"

@@ -1,0 +1,59 @@
+// Forwarder: the exactly-once loop. Ask the destination where it is, send what follows, raise delivered; on any doubt
+// ask again. That is all there is to it, and it must stay that way.
+//
+// One thread. It never sends a sequence above durable (Store::read does not give any) and it alone raises delivered.
+// A crash at any instant is a doubt like every other: the next life begins by asking.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <stop_token>
+#include <string>
+
+#include "agent/forward/sink.h"
+#include "buffer/clock.h"
+#include "buffer/store.h"
+
+namespace penstock {
+
+/// What the forwarder is doing, for status and metrics. Read by any thread.
+struct ForwarderStatus {
+  std::atomic<bool> connected{false};
+  std::atomic<std::uint64_t> commits{0}, records{0}, gaps{0}, resumes{0}, failures{0}, forks{0};
+  /// BootTime in microseconds at which the present call into the sink, or sleep, began.
+  std::atomic<std::int64_t> busy_since{0};
+};
+
+class Forwarder {
+ public:
+  struct Settings {
+    std::chrono::milliseconds batch_interval{500};  // the shortest time between two commits
+    BatchLimits limits;
+    std::chrono::milliseconds backoff_first{500}, backoff_most{30'000};
+  };
+  /// Runs the settlement in the writer's thread and waits until it is durable.
+  using Settle = std::function<Result<void>(const Settlement&, std::stop_token)>;
+
+  /// `store` is only read here; everything given must outlive the Forwarder.
+  Forwarder(Store& store, Sink& sink, Settle settle, const Clock& clock, const Settings& settings);
+
+  /// Until stopped; an error only when the store or an invariant is broken.
+  Result<void> run(std::stop_token stop);
+
+  const ForwarderStatus& status() const { return status_; }
+
+ private:
+  Result<void> resume(std::stop_token stop);
+  Result<void> send(std::stop_token stop);
+  bool rest(std::chrono::nanoseconds duration, std::stop_token stop);
+
+  Store& store_;
+  Sink& sink_;
+  Settle settle_;
+  const Clock& clock_;
+  const Settings settings_;
+  ForwarderStatus status_;
+};
+
+}  // namespace penstock

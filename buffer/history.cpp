@@ -1,0 +1,100 @@
+#include "buffer/history.h"
+
+#include <algorithm>
+
+namespace penstock {
+namespace {
+
+Positions max_of(const Positions& a, const Positions& b) {
+  Positions result = a;
+  for (const auto& [lane, sequence] : b) result[lane] = std::max(result[lane], sequence);
+  return result;
+}
+
+Positions min_of(const Positions& a, const Positions& b) {
+  Positions result;
+  for (const auto& [lane, sequence] : a) result[lane] = std::min(sequence, at(b, lane));
+  return result;
+}
+
+bool reaches(const Positions& a, const Positions& b) {  // a >= b in every lane
+  return std::all_of(b.begin(), b.end(), [&](const auto& entry) { return at(a, entry.first) >= entry.second; });
+}
+
+/// Per lane, the last sequence of runs[index]: the one before the next run's first, else `last`. A lane that a later
+/// run does not know had no records then.
+Positions end_of(const std::vector<RunEntry>& runs, std::size_t index, const Positions& last) {
+  Positions end = last;
+  for (std::size_t later = index + 1; later < runs.size(); ++later) {
+    for (auto& [lane, sequence] : end) {
+      auto first = runs[later].first.find(lane);
+      // A lane born after runs[later] began has no entry there: its records all belong to runs at or after that one.
+      Sequence before = first == runs[later].first.end() ? Sequence() : first->second.previous();
+      sequence = std::min(sequence, before);
+    }
+  }
+  return end;
+}
+
+std::optional<std::size_t> index_of(const std::vector<RunEntry>& runs, const Run& run) {
+  auto found = std::find_if(runs.begin(), runs.end(), [&](const RunEntry& entry) { return entry.run == run; });
+  if (found == runs.end()) return std::nullopt;
+  return static_cast<std::size_t>(found - runs.begin());
+}
+
+}  // namespace
+
+Sequence at(const Positions& positions, const std::string& lane) {
+  auto found = positions.find(lane);
+  return found == positions.end() ? Sequence() : found->second;
+}
+
+const Epoch& History::epoch_of(const std::string& lane, Sequence sequence) const {
+  for (std::size_t i = epochs.size() - 1; i > 0; --i) {
+    auto first = epochs[i].first.find(lane);
+    if (first == epochs[i].first.end() || first->second <= sequence) return epochs[i].epoch;
+  }
+  return epochs.front().epoch;
+}
+
+Settlement settle(const History& ours, const std::optional<Checkpoint>& checkpoint) {
+  Settlement result;
+  result.delivered = ours.delivered;
+
+  if (!checkpoint || checkpoint->runs.empty()) {
+    result.checkpoint_behind =
+        std::any_of(ours.delivered.begin(), ours.delivered.end(), [](const auto& e) { return e.second > Sequence(); });
+    if (result.checkpoint_behind) result.why = "Kafka has no checkpoint of this agent: going on from our own marks";
+    return result;
+  }
+
+  const auto& theirs = checkpoint->runs;
+  const Run& newest = theirs.back().run;
+  auto known = index_of(ours.runs, newest);
+  if (known && reaches(end_of(ours.runs, *known, ours.last), checkpoint->delivered)) {
+    // Our own checkpoint: the ordinary case.
+    result.delivered = max_of(ours.delivered, checkpoint->delivered);
+    result.ledger = checkpoint->ledger;
+    result.checkpoint_behind = !reaches(checkpoint->delivered, ours.delivered);
+    if (result.checkpoint_behind) result.why = "the checkpoint in Kafka is older than our own marks: going on from our own";
+    return result;
+  }
+
+  // A fork. Met once already (we moved to a new epoch because of this very run): nothing we hold was ever his.
+  if (!ours.epochs.empty() && !newest.none() && ours.epochs.back().forked_from == newest) return result;
+
+  result.fork = true;
+  result.forked_from = newest;
+  result.why = "the checkpoint in Kafka was written by another copy of this store (run " + newest.hex() +
+               "): what is undelivered moves to a new epoch";
+  for (std::size_t i = theirs.size(); i-- > 0;) {
+    auto common = index_of(ours.runs, theirs[i].run);
+    if (!common) continue;
+    Positions last_common = min_of(end_of(ours.runs, *common, ours.last), end_of(theirs, i, checkpoint->delivered));
+    result.delivered = max_of(ours.delivered, min_of(checkpoint->delivered, last_common));
+    break;
+  }
+  return result;
+}
+
+}  // namespace penstock

@@ -1,0 +1,86 @@
+// Record: one reading or message, the thing Penstock exists to carry; and what travels with it through a commit.
+//
+// Plain values, no threads. A record is immutable in meaning from `put` on: the payload reaches Kafka untouched.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "buffer/clock.h"
+
+namespace penstock {
+
+enum class Kind : std::uint8_t { reading = 0, message = 1, event = 2 };
+enum class Quality : std::uint8_t { good = 0, uncertain = 1, bad = 2 };
+enum class TimeSource : std::uint8_t { ours = 0, device = 1 };
+
+struct Header {
+  std::string name;
+  std::string value;
+  bool operator==(const Header&) const = default;
+};
+
+struct Record {
+  std::string driver;  // the table's name in the config; set by the Outlet
+  std::string stream;  // where it came from: boiler/temp
+  std::string key;     // the {key} of the Kafka key template; may be empty
+  Kind kind = Kind::reading;
+  Quality quality = Quality::good;
+  TimeSource time_source = TimeSource::ours;
+  bool synchronised = false;  // the clock was known to be right when `time` was read from it
+  WallTime time{};            // event time; the Outlet fills it in, and the next one, when left at zero
+  BootTime boottime{};        // when it was taken, on the clock of the boot it was taken in
+  std::string content_type;
+  std::vector<Header> headers;
+  std::string payload;
+
+  bool operator==(const Record&) const = default;
+
+  /// What counts against max_record_bytes and intake_bytes: every string, and a fixed overhead.
+  std::size_t bytes() const {
+    std::size_t sum = 64 + driver.size() + stream.size() + key.size() + content_type.size() + payload.size();
+    for (const auto& header : headers) sum += 8 + header.name.size() + header.value.size();
+    return sum;
+  }
+};
+
+/// Something a driver must remember in the same commit as its records (an MQTT packet id, a file position).
+/// Names belong to the driver; a value is at most 1,024 bytes, name and driver together at most 400. No value: forgotten.
+struct StateChange {
+  std::string name;
+  std::optional<std::string> value;
+};
+
+/// Why data was given up. The numbers are stored in the ledger and never reused.
+enum class Cause : std::uint8_t {
+  evicted = 1,      // capacity: the oldest made room
+  expired = 2,      // max_age
+  too_large = 3,    // over max_record_bytes: never numbered
+  damaged = 4,      // a block whose checksum or continuity failed
+  dead_letter = 5,  // Kafka refuses the record itself; it is kept aside
+  refused = 6,      // reject_newest or on_busy = "drop": never numbered
+};
+const char* name_of(Cause cause);
+
+/// What was given up before it could be numbered.
+struct Refusal {
+  Cause cause = Cause::refused;
+  std::uint64_t count = 0;
+};
+
+/// The place of a put among all puts of this process: 1, 2, 3... Durable when the watermark of tickets has reached it.
+using Ticket = std::uint64_t;
+
+/// What one put hands over; all of it is in one commit or none of it. Any part may be empty.
+struct Group {
+  Lane lane{};
+  std::string driver;
+  std::vector<Record> records;
+  std::vector<StateChange> changes;
+  std::optional<Refusal> refusal;
+};
+
+}  // namespace penstock

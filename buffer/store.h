@@ -1,0 +1,156 @@
+// Store: the durable queue. One LMDB environment holding lanes of blocks, the ledger and what must be remembered.
+//
+// Threads: one writer calls the functions under "the writer"; everything else may be called by any thread at any time.
+//
+// Durable: commit N is durable once commit N+1 or sync() has returned. (MDB_NOMETASYNC: one flush per commit instead of
+// two; the data of N is on disk when commit N returns, its meta page with the next flush.) The store raises the marks
+// of durable() accordingly and read() never returns what is not durable.
+//
+// A crash (kill -9, power cut) at any instant leaves a store that opens and holds every durable record, in order, and
+// of the records after them a prefix or nothing. The delivered marks may be older than what Kafka has; never newer.
+//
+// Fullness: at `capacity_bytes` or on a full disk the policy `when_full` decides. What is given up is in the ledger in
+// the same commit. 256 pages are kept in reserve so that giving up always has room to work.
+//
+// On disk: docs/formats.md. A store has one directory: data.mdb, lock.mdb, manifest.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "buffer/history.h"
+#include "buffer/record.h"
+#include "buffer/result.h"
+#include "buffer/watermark.h"
+
+namespace penstock {
+
+enum class WhenFull { evict_oldest, reject_newest, block };
+
+struct LaneSettings {
+  std::string name;
+  int priority = 0;  // 0 is served first and evicted last
+};
+
+struct StoreSettings {
+  std::filesystem::path directory;  // made when it is missing (its parent must exist)
+  std::string agent;                // another one than the store was made for: undelivered records move to a new epoch
+  std::uint64_t capacity_bytes = std::uint64_t{1} << 30;
+  std::size_t max_record_bytes = std::size_t{1} << 20;
+  int compression_level = 1;  // zstd; 0 = off
+  WhenFull when_full = WhenFull::evict_oldest;
+  std::vector<LaneSettings> lanes = {{"telemetry", 0}};
+};
+
+/// A record as it lies in the store.
+struct StoredRecord {
+  Lane lane{};
+  Sequence sequence;
+  Epoch epoch;
+  Boot boot;  // the boot in which record.boottime was read
+  Record record;
+};
+
+/// A range that was given up, as it goes to Kafka. Without a range (never numbered): first = last = 0.
+struct Gap {
+  std::uint64_t entry = 0;  // its number in the ledger
+  Lane lane{};
+  Epoch epoch;
+  Sequence first, last;
+  std::uint64_t count = 0;
+  Cause cause = Cause::evicted;
+  WallTime time{};
+};
+
+/// What one transaction carries: taken from one snapshot of the store.
+struct Batch {
+  std::vector<StoredRecord> records;  // per lane in sequence order
+  std::vector<Gap> gaps;              // none of their ranges overlaps `records`
+  Checkpoint after;                   // what Kafka holds once the batch is in
+  bool empty() const { return records.empty() && gaps.empty(); }
+};
+
+struct BatchLimits {
+  std::size_t records = 50'000;
+  std::size_t bytes = std::size_t{8} << 20;  // of Record::bytes()
+};
+
+/// Marks and sizes of one lane, for status and metrics.
+struct LaneStatus {
+  Lane lane{};
+  std::string name;
+  int priority = 0;
+  Sequence dropped, delivered, durable, last;
+  std::uint64_t records = 0;  // undelivered: durable - max(delivered, dropped)
+};
+
+struct StoreStatus {
+  std::vector<LaneStatus> lanes;
+  Epoch epoch;
+  Run run;
+  std::uint64_t page_bytes = 0, used_pages = 0, free_pages = 0, capacity_pages = 0;
+  std::uint64_t commits = 0, syncs = 0;
+  std::uint64_t ledger_entries = 0;                     // not yet in Kafka
+  std::vector<std::pair<Cause, std::uint64_t>> given_up;  // since open, per cause, in records
+};
+
+class Store {
+ public:
+  /// Opens or creates. `rejected`: another format, word size, permission or lock; nothing was touched, the text says
+  /// why. `broken`: the file is damaged.
+  static Result<std::unique_ptr<Store>> open(const StoreSettings& settings, const Clock& clock);
+  /// Orderly end: sync(). Never throws, never needed for correctness.
+  ~Store();
+  Store(const Store&) = delete;
+  Store& operator=(const Store&) = delete;
+
+  // --- the writer
+
+  /// Numbers and stores the groups in order, with their state changes and refusals, what was marked delivered since,
+  /// and the deletion of some of what is delivered: one LMDB transaction, one flush. `full`: by the policy `block`
+  /// nothing was taken, try again later. `broken`: end the process. Under reject_newest the records that did not fit
+  /// are in the ledger. `groups` may be empty.
+  Result<void> commit(std::span<const Group> groups);
+  /// Makes every commit so far durable (one flush, none if there is nothing to do).
+  Result<void> sync();
+  /// Acts on a Settlement: raises delivered, and with `fork` draws the new epoch, in one durable commit.
+  Result<void> settle(const Settlement& settlement);
+  /// True if a commit with no groups would do something: marks to keep, delivered blocks to delete.
+  bool wants_commit() const;
+
+  // --- any thread
+
+  /// The undelivered and durable records after the delivered marks, lanes by priority, and the gaps among them.
+  /// Empty when there is nothing. A damaged block becomes a gap (cause damaged) with the writer's next commit.
+  Result<Batch> read(const BatchLimits& limits) const;
+  /// Kafka has the batch: raises the delivered marks. In RAM at once; on disk with the next commit.
+  void delivered(const Batch& batch);
+
+  /// Rises with every durable commit; its value is the number of the last durable commit.
+  Watermark& durable();
+  /// The number of the last commit that returned; durable() reaches it with the next commit or sync.
+  std::uint64_t committed() const;
+
+  History history() const;
+  StoreStatus status() const;
+  std::optional<Lane> lane(std::string_view name) const;
+  std::string name_of(Lane lane) const;
+
+  /// What a driver remembered (committed, perhaps not yet durable). Names come without the driver's.
+  Result<std::optional<std::string>> state(std::string_view driver, std::string_view name) const;
+  Result<std::vector<std::pair<std::string, std::string>>> states(std::string_view driver, std::string_view prefix) const;
+
+ private:
+  struct Inside;
+  explicit Store(std::unique_ptr<Inside> inside);
+  std::unique_ptr<Inside> inside_;
+};
+
+}  // namespace penstock

@@ -1,0 +1,98 @@
+#include "buffer/history.h"
+
+#include "tests/catch.h"
+
+namespace penstock {
+namespace {
+namespace history_test {
+
+Run run(char c) { return *Run::from_hex(std::string(32, c)); }
+Epoch epoch(char c) { return *Epoch::from_hex(std::string(32, c)); }
+RunEntry started(char id, std::uint64_t first) { return {run(id), epoch('e'), {{"telemetry", Sequence(first)}}}; }
+Positions upto(std::uint64_t last) { return {{"telemetry", Sequence(last)}}; }
+History store(std::vector<RunEntry> runs, std::uint64_t last, std::uint64_t delivered) {
+  return {{{epoch('e'), {}, {}}}, std::move(runs), upto(last), upto(delivered)};
+}
+Checkpoint checkpoint(std::vector<RunEntry> runs, std::uint64_t delivered) {
+  return {epoch('e'), std::move(runs), upto(delivered), 0};
+}
+
+TEST_CASE("our own checkpoint raises delivered and is no fork", "[history]") {
+  auto result = settle(store({started('1', 1), started('2', 101)}, 200, 50), checkpoint({started('1', 1)}, 80));
+  CHECK_FALSE(result.fork);
+  CHECK(at(result.delivered, "telemetry") == Sequence(80));
+  CHECK_FALSE(result.checkpoint_behind);
+}
+
+TEST_CASE("without a checkpoint we go on from our own marks and say so", "[history]") {
+  auto result = settle(store({started('1', 1)}, 200, 50), std::nullopt);
+  CHECK_FALSE(result.fork);
+  CHECK(at(result.delivered, "telemetry") == Sequence(50));
+  CHECK(result.checkpoint_behind);
+  CHECK_FALSE(settle(store({started('1', 1)}, 200, 0), std::nullopt).checkpoint_behind);
+}
+
+TEST_CASE("an older checkpoint never takes delivered back", "[history]") {
+  auto result = settle(store({started('1', 1)}, 200, 150), checkpoint({started('1', 1)}, 80));
+  CHECK(at(result.delivered, "telemetry") == Sequence(150));
+  CHECK(result.checkpoint_behind);
+}
+
+TEST_CASE("a checkpoint of a run we do not know is a fork, common up to the last shared run", "[history]") {
+  auto result = settle(store({started('1', 1), started('b', 101)}, 300, 20),
+                       checkpoint({started('1', 1), started('a', 101)}, 180));
+  CHECK(result.fork);
+  CHECK(result.forked_from == run('a'));
+  CHECK(at(result.delivered, "telemetry") == Sequence(100));
+}
+
+TEST_CASE("a store restored from a backup of the same run is a fork at the backup's end", "[history]") {
+  auto result = settle(store({started('1', 1), started('2', 51)}, 70, 10), checkpoint({started('1', 1)}, 100));
+  CHECK(result.fork);
+  CHECK(at(result.delivered, "telemetry") == Sequence(50));
+}
+
+TEST_CASE("a fork never takes back what we know to be delivered", "[history]") {
+  auto result = settle(store({started('1', 1), started('b', 101)}, 300, 250),
+                       checkpoint({started('1', 1), started('a', 101)}, 180));
+  CHECK(result.fork);
+  CHECK(at(result.delivered, "telemetry") == Sequence(250));
+}
+
+TEST_CASE("with no common run delivered stays our own", "[history]") {
+  auto result = settle(store({started('b', 1)}, 300, 7), checkpoint({started('a', 1)}, 180));
+  CHECK(result.fork);
+  CHECK(at(result.delivered, "telemetry") == Sequence(7));
+}
+
+TEST_CASE("the same foreign checkpoint does not make us fork twice", "[history]") {
+  auto ours = store({started('1', 1), started('b', 101)}, 300, 100);
+  ours.epochs.push_back({epoch('f'), {{"telemetry", Sequence(101)}}, run('a')});
+  auto result = settle(ours, checkpoint({started('1', 1), started('a', 101)}, 180));
+  CHECK_FALSE(result.fork);
+  CHECK(at(result.delivered, "telemetry") == Sequence(100));
+}
+
+TEST_CASE("a lane born in a later run has no common part before it", "[history]") {
+  RunEntry later{run('b'), epoch('e'), {{"telemetry", Sequence(101)}}};
+  History ours{{{epoch('e'), {}, {}}}, {started('1', 1), later},
+               {{"telemetry", Sequence(300)}, {"alarms", Sequence(5)}}, {}};
+  Checkpoint theirs{epoch('e'), {started('1', 1), started('a', 101)},
+                    {{"telemetry", Sequence(150)}, {"alarms", Sequence(9)}}, 0};
+  auto result = settle(ours, theirs);
+  CHECK(result.fork);
+  CHECK(at(result.delivered, "alarms") == Sequence(0));
+  CHECK(at(result.delivered, "telemetry") == Sequence(100));
+}
+
+TEST_CASE("a record belongs to the newest epoch that begins at or before it", "[history]") {
+  auto ours = store({started('1', 1)}, 300, 0);
+  ours.epochs.push_back({epoch('f'), {{"telemetry", Sequence(101)}}, {}});
+  CHECK(ours.epoch_of("telemetry", Sequence(100)) == epoch('e'));
+  CHECK(ours.epoch_of("telemetry", Sequence(101)) == epoch('f'));
+  CHECK(ours.epoch_of("alarms", Sequence(1)) == epoch('f'));
+}
+
+}  // namespace history_test
+}  // namespace
+}  // namespace penstock
