@@ -1,6 +1,9 @@
 #include "buffer/history.h"
 
+#include <xxhash.h>
+
 #include <algorithm>
+#include <cstring>
 
 namespace penstock {
 namespace {
@@ -49,6 +52,23 @@ Sequence at(const Positions& positions, const std::string& lane) {
   return found == positions.end() ? Sequence() : found->second;
 }
 
+Digest digest_of(const Checkpoint& checkpoint) {
+  std::string text = checkpoint.epoch.hex() + std::to_string(checkpoint.ledger);
+  auto add = [&](const Positions& positions) {
+    for (const auto& [lane, sequence] : positions) text += ' ' + lane + '=' + std::to_string(sequence.value());
+  };
+  add(checkpoint.delivered);
+  for (const auto& entry : checkpoint.runs) {
+    text += '\n' + entry.run.hex() + entry.epoch.hex();
+    add(entry.first);
+  }
+  XXH128_canonical_t hash;
+  XXH128_canonicalFromHash(&hash, XXH3_128bits(text.data(), text.size()));
+  Digest digest;
+  std::memcpy(digest.bytes.data(), hash.digest, digest.bytes.size());
+  return digest;
+}
+
 const Epoch& History::epoch_of(const std::string& lane, Sequence sequence) const {
   for (std::size_t i = epochs.size() - 1; i > 0; --i) {
     auto first = epochs[i].first.find(lane);
@@ -76,15 +96,19 @@ Settlement settle(const History& ours, const std::optional<Checkpoint>& checkpoi
     result.delivered = max_of(ours.delivered, checkpoint->delivered);
     result.ledger = checkpoint->ledger;
     result.checkpoint_behind = !reaches(checkpoint->delivered, ours.delivered);
-    if (result.checkpoint_behind) result.why = "the checkpoint in Kafka is older than our own marks: going on from our own";
+    if (result.checkpoint_behind)
+      result.why = "the checkpoint in Kafka is older than our own marks: going on from our own";
     return result;
   }
 
-  // A fork. Met once already (we moved to a new epoch because of this very run): nothing we hold was ever his.
-  if (!ours.epochs.empty() && !newest.none() && ours.epochs.back().forked_from == newest) return result;
+  // A fork, unless it is the very checkpoint that made us fork before: then nobody has written one since, neither the
+  // other copy nor we, and nothing of our present epoch can be in Kafka. (To know the run again would not be enough:
+  // we may have committed in this epoch, died, and been overwritten by a later checkpoint of that same run.)
+  Digest digest = digest_of(*checkpoint);
+  if (!ours.epochs.empty() && ours.epochs.back().forked_from == digest) return result;
 
   result.fork = true;
-  result.forked_from = newest;
+  result.forked_from = digest;
   result.why = "the checkpoint in Kafka was written by another copy of this store (run " + newest.hex() +
                "): what is undelivered moves to a new epoch";
   for (std::size_t i = theirs.size(); i-- > 0;) {

@@ -18,6 +18,9 @@ namespace penstock {
 using Positions = std::map<std::string, Sequence>;
 Sequence at(const Positions& positions, const std::string& lane);
 
+/// XXH3-128 of a checkpoint's content: the same digest means that nobody has written one since.
+using Digest = Id<struct DigestTag>;
+
 struct RunEntry {
   Run run;
   Epoch epoch;      // the newest epoch when the run began
@@ -27,20 +30,22 @@ struct RunEntry {
 
 struct EpochEntry {
   Epoch epoch;
-  Positions first;  // per lane, the first sequence that belongs to it; a lane that is missing: 1
-  Run forked_from;  // the newest run of the checkpoint that made us fork; none for the first epoch and a changed agent id
+  Positions first;     // per lane, the first sequence that belongs to it; a lane that is missing: 1
+  Digest forked_from;  // the newest run of the checkpoint that made us fork; none for the first epoch and a changed
+                       // agent id
   bool operator==(const EpochEntry&) const = default;
 };
 
 /// Written to Kafka in the transaction of the data it speaks of.
 struct Checkpoint {
-  Epoch epoch;                // the epoch of the newest record
+  Epoch epoch;                 // the epoch of the newest record
   std::vector<RunEntry> runs;  // oldest first; the newest 32 that numbered anything up to `delivered`
-  Positions delivered;        // per lane, the last sequence up to which Kafka holds everything (or a gap record)
-  std::uint64_t ledger = 0;   // the number of the last ledger entry sent as a gap record
+  Positions delivered;         // per lane, the last sequence up to which Kafka holds everything (or a gap record)
+  std::uint64_t ledger = 0;    // the number of the last ledger entry sent as a gap record
   bool operator==(const Checkpoint&) const = default;
 };
 inline constexpr std::size_t kCheckpointRuns = 32;
+Digest digest_of(const Checkpoint& checkpoint);
 
 /// What this store knows of itself.
 struct History {
@@ -55,12 +60,12 @@ struct History {
 
 /// What to do about a checkpoint.
 struct Settlement {
-  Positions delivered;                     // go on after these
-  bool fork = false;                       // everything above `delivered` belongs to a new epoch from now on
-  Run forked_from;                         // with fork: the newest run of the checkpoint
-  bool checkpoint_behind = false;          // ours is ahead of Kafka's (or Kafka has none): worth a warning
-  std::uint64_t ledger = 0;                // ledger entries up to this number are in Kafka
-  std::string why;                         // in words, for the log; empty when there is nothing to say
+  Positions delivered;             // go on after these
+  bool fork = false;               // everything above `delivered` belongs to a new epoch from now on
+  Digest forked_from;              // with fork: of the checkpoint
+  bool checkpoint_behind = false;  // ours is ahead of Kafka's (or Kafka has none): worth a warning
+  std::uint64_t ledger = 0;        // ledger entries up to this number are in Kafka
+  std::string why;                 // in words, for the log; empty when there is nothing to say
 };
 
 /// `checkpoint` absent: Kafka has none for this agent. The rules are those of docs/guarantees.md, "Forks".

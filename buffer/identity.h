@@ -40,7 +40,9 @@ constexpr std::uint64_t count_between(Sequence first, Sequence last) {
 
 /// The number of a lane in one store; its name is kept there for ever.
 enum class Lane : std::uint16_t {};
-constexpr std::uint16_t number(Lane lane) { return static_cast<std::uint16_t>(lane); }
+constexpr std::uint16_t number(Lane lane) {
+  return static_cast<std::uint16_t>(lane);
+}
 
 /// 128 random bits. The tag keeps an epoch from being taken for a run.
 template <class Tag>
@@ -68,7 +70,10 @@ struct Id {
     std::size_t digits = 0;
     for (char c : text) {
       if (c == '-') continue;
-      int value = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+      int value = c >= '0' && c <= '9'   ? c - '0'
+                  : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                  : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                         : -1;
       if (value < 0 || digits == 32) return std::nullopt;
       id.bytes[digits / 2] = static_cast<std::uint8_t>(id.bytes[digits / 2] << 4 | value);
       ++digits;

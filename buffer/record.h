@@ -48,7 +48,8 @@ struct Record {
 };
 
 /// Something a driver must remember in the same commit as its records (an MQTT packet id, a file position).
-/// Names belong to the driver; a value is at most 1,024 bytes, name and driver together at most 400. No value: forgotten.
+/// Names belong to the driver; a value is at most 1,024 bytes, name and driver together at most 400. No value:
+/// forgotten.
 struct StateChange {
   std::string name;
   std::optional<std::string> value;

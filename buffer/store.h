@@ -97,7 +97,7 @@ struct StoreStatus {
   Run run;
   std::uint64_t page_bytes = 0, used_pages = 0, free_pages = 0, capacity_pages = 0;
   std::uint64_t commits = 0, syncs = 0;
-  std::uint64_t ledger_entries = 0;                     // not yet in Kafka
+  std::uint64_t ledger_entries = 0;                       // not yet in Kafka
   std::vector<std::pair<Cause, std::uint64_t>> given_up;  // since open, per cause, in records
 };
 
@@ -145,7 +145,8 @@ class Store {
 
   /// What a driver remembered (committed, perhaps not yet durable). Names come without the driver's.
   Result<std::optional<std::string>> state(std::string_view driver, std::string_view name) const;
-  Result<std::vector<std::pair<std::string, std::string>>> states(std::string_view driver, std::string_view prefix) const;
+  Result<std::vector<std::pair<std::string, std::string>>> states(std::string_view driver,
+                                                                  std::string_view prefix) const;
 
  private:
   struct Inside;

@@ -1,1 +1,117 @@
 #include "agent/forward/forwarder.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+
+namespace penstock {
+namespace {
+
+/// The limits ended the batch: there is a backlog, and waiting would only make it longer.
+bool fills(const Batch& batch, const BatchLimits& limits) {
+  if (batch.records.size() >= limits.records) return true;
+  std::size_t bytes = 0;
+  for (const auto& stored : batch.records) bytes += stored.record.bytes();
+  return bytes >= limits.bytes - limits.bytes / 8;  // a batch ends with a whole block, so it rarely fits exactly
+}
+
+}  // namespace
+
+Forwarder::Forwarder(Store& store, Sink& sink, Settle settle, const Clock& clock, const Settings& settings)
+    : store_(store),
+      sink_(sink),
+      settle_(std::move(settle)),
+      clock_(clock),
+      settings_(settings),
+      backoff_(settings.backoff_first) {}
+
+Result<void> Forwarder::run(std::stop_token stop) {
+  while (!stop.stop_requested()) {
+    if (auto turn = step(stop); !turn) return turn;
+  }
+  return {};
+}
+
+Result<void> Forwarder::step(std::stop_token stop) {
+  return certain_ ? send(stop) : ask(stop);
+}
+
+Result<void> Forwarder::ask(std::stop_token stop) {
+  mark_busy();
+  ++status_.resumes;
+  auto checkpoint = sink_.resume(stop);
+  if (!checkpoint) {
+    if (checkpoint.error().fault == Fault::broken) return checkpoint.error();
+    back_off(checkpoint.error().what, stop);
+    return {};
+  }
+
+  Settlement settlement = penstock::settle(store_.history(), *checkpoint);
+  if (settlement.fork) {
+    ++status_.forks;
+    spdlog::warn("forwarder: {}", settlement.why);
+  } else if (settlement.checkpoint_behind) {
+    spdlog::warn("forwarder: {}", settlement.why);
+  }
+  if (auto settled = settle_(settlement, stop); !settled) {
+    if (settled.error().fault == Fault::broken) return settled;
+    back_off(settled.error().what, stop);
+    return {};
+  }
+  if (!status_.connected.exchange(true)) spdlog::info("forwarder: connected, going on where the destination stands");
+  certain_ = true;
+  return {};
+}
+
+Result<void> Forwarder::send(std::stop_token stop) {
+  mark_busy();
+  std::uint64_t seen = store_.durable().value();  // before reading, so that no rise is slept through
+  auto batch = store_.read(settings_.limits);
+  if (!batch) {
+    if (batch.error().fault == Fault::broken) return batch.error();
+    back_off(batch.error().what, stop);
+    return {};
+  }
+  if (batch->empty()) {
+    store_.durable().wait_for(seen + 1, std::chrono::seconds(1), stop);
+    return {};
+  }
+
+  BootTime began = clock_.boottime();
+  if (auto committed = sink_.commit(*batch, stop); !committed) {
+    certain_ = false;  // it may have landed or not, now or later: only the destination knows
+    if (committed.error().fault == Fault::broken) return committed;
+    back_off(committed.error().what, stop);
+    return {};
+  }
+  store_.delivered(*batch);
+  backoff_ = settings_.backoff_first;
+  ++status_.commits;
+  status_.records += batch->records.size();
+  status_.gaps += batch->gaps.size();
+  pace(*batch, began, stop);
+  return {};
+}
+
+void Forwarder::back_off(const std::string& why, std::stop_token stop) {
+  ++status_.failures;
+  certain_ = false;
+  if (stop.stop_requested()) return;
+  if (status_.connected.exchange(false) || status_.failures == 1) spdlog::warn("forwarder: {}; trying again", why);
+  mark_busy();
+  // Half of it fixed, half of it random: a thousand gateways that lost one broker must not return in step.
+  auto half = std::max<std::int64_t>(backoff_.count() / 2, 1);
+  std::uniform_int_distribution<std::int64_t> more(0, half);
+  clock_.sleep(std::chrono::milliseconds(half + more(jitter_)), stop);
+  backoff_ = std::min(backoff_ * 2, settings_.backoff_most);
+}
+
+void Forwarder::pace(const Batch& batch, BootTime began, std::stop_token stop) {
+  if (fills(batch, settings_.limits)) return;
+  auto rest = began + settings_.batch_interval - clock_.boottime();
+  if (rest <= BootTime::zero()) return;
+  mark_busy();
+  clock_.sleep(rest, stop);
+}
+
+}  // namespace penstock

@@ -8,6 +8,7 @@
 #include <atomic>
 #include <chrono>
 #include <functional>
+#include <random>
 #include <stop_token>
 #include <string>
 
@@ -19,7 +20,7 @@ namespace penstock {
 
 /// What the forwarder is doing, for status and metrics. Read by any thread.
 struct ForwarderStatus {
-  std::atomic<bool> connected{false};
+  std::atomic<bool> connected{false};  // the last call into the sink succeeded
   std::atomic<std::uint64_t> commits{0}, records{0}, gaps{0}, resumes{0}, failures{0}, forks{0};
   /// BootTime in microseconds at which the present call into the sink, or sleep, began.
   std::atomic<std::int64_t> busy_since{0};
@@ -41,12 +42,17 @@ class Forwarder {
   /// Until stopped; an error only when the store or an invariant is broken.
   Result<void> run(std::stop_token stop);
 
+  /// One turn of the loop: asks, or sends one batch, or waits at most a second for something to send.
+  Result<void> step(std::stop_token stop);
+
   const ForwarderStatus& status() const { return status_; }
 
  private:
-  Result<void> resume(std::stop_token stop);
+  Result<void> ask(std::stop_token stop);
   Result<void> send(std::stop_token stop);
-  bool rest(std::chrono::nanoseconds duration, std::stop_token stop);
+  void back_off(const std::string& why, std::stop_token stop);
+  void pace(const Batch& batch, BootTime began, std::stop_token stop);
+  void mark_busy() { status_.busy_since = clock_.boottime().count(); }
 
   Store& store_;
   Sink& sink_;
@@ -54,6 +60,9 @@ class Forwarder {
   const Clock& clock_;
   const Settings settings_;
   ForwarderStatus status_;
+  bool certain_ = false;  // the destination was asked, and nothing has happened since that it did not confirm
+  std::chrono::milliseconds backoff_;
+  std::minstd_rand jitter_{std::random_device{}()};
 };
 
 }  // namespace penstock

@@ -11,10 +11,18 @@ class FakeClock final : public Clock {
  public:
   explicit FakeClock(WallTime wall = WallTime(std::chrono::seconds(1'780'000'000))) : wall_(wall) {}
 
-  WallTime wall() const override { return guarded([&] { return wall_; }); }
-  BootTime boottime() const override { return guarded([&] { return boottime_; }); }
-  Boot boot() const override { return guarded([&] { return boot_; }); }
-  bool synchronised() const override { return guarded([&] { return synchronised_; }); }
+  WallTime wall() const override {
+    return guarded([&] { return wall_; });
+  }
+  BootTime boottime() const override {
+    return guarded([&] { return boottime_; });
+  }
+  Boot boot() const override {
+    return guarded([&] { return boot_; });
+  }
+  bool synchronised() const override {
+    return guarded([&] { return synchronised_; });
+  }
   bool sleep(std::chrono::nanoseconds duration, std::stop_token stop) const override {
     tick(std::chrono::ceil<std::chrono::microseconds>(duration));
     return !stop.stop_requested();
