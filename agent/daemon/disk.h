@@ -1,0 +1,42 @@
+// Disk: the few things the writer asks of the store. A seam, because a full or failing disk must be a unit test.
+//
+// One thread, the writer, calls it. The words are those of buffer/store.h and mean the same.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "buffer/store.h"
+
+namespace penstock {
+
+class Disk {
+ public:
+  virtual ~Disk() = default;
+  virtual Result<void> commit(std::span<const Group> groups) = 0;
+  virtual Result<void> sync() = 0;
+  virtual Result<void> settle(const Settlement& settlement) = 0;
+  virtual bool wants_commit() const = 0;
+  /// The number of the last commit that returned.
+  virtual std::uint64_t committed() const = 0;
+  /// The number of the last commit that is durable.
+  virtual std::uint64_t durable() const = 0;
+};
+
+/// The real one.
+class StoreDisk final : public Disk {
+ public:
+  explicit StoreDisk(Store& store) : store_(store) {}
+
+  Result<void> commit(std::span<const Group> groups) override { return store_.commit(groups); }
+  Result<void> sync() override { return store_.sync(); }
+  Result<void> settle(const Settlement& settlement) override { return store_.settle(settlement); }
+  bool wants_commit() const override { return store_.wants_commit(); }
+  std::uint64_t committed() const override { return store_.committed(); }
+  std::uint64_t durable() const override { return store_.durable().value(); }
+
+ private:
+  Store& store_;
+};
+
+}  // namespace penstock

@@ -1,0 +1,229 @@
+#include "agent/daemon/writer.h"
+
+#include <fmt/core.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace penstock {
+
+Writer::Writer(Disk& disk, Intake& intake, const Clock& clock, const Settings& settings)
+    : disk_(disk), intake_(intake), clock_(clock), settings_(settings) {
+  status_.last_turn = clock.boottime().count();
+}
+
+Result<void> Writer::run(std::stop_token stop) {
+  std::stop_callback wake(stop, [this] { intake_.wake(); });
+  Result<void> ended = loop(stop);
+  refuse(ended.ok() ? "the writer has ended: the agent is stopping" : ended.error().what);
+  return ended;
+}
+
+Result<void> Writer::loop(std::stop_token stop) {
+  last_commit_ = Steady::now() - settings_.commit_interval;
+  Steady::time_point last_work = Steady::now();
+  while (!stop.stop_requested()) {
+    status_.last_turn = clock_.boottime().count();
+    if (auto served = serve(); !served) return served;
+
+    // One rule for both cases: after an idle interval this instant is in the past, and the first group goes at once.
+    auto ripe_at = last_commit_ + settings_.commit_interval;
+    Intake::Taken taken = intake_.take(settings_.turn, ripe_at, settings_.commit_bytes, settings_.most_bytes);
+    if (!taken.groups.empty()) {
+      tell_listeners();
+      if (auto done = commit(taken.groups, taken.last, stop); !done) return done;
+      last_work = Steady::now();
+    } else if (Steady::now() - last_work >= settings_.idle_commit) {
+      last_work = Steady::now();
+      if (disk_.wants_commit()) {
+        std::vector<Group> nothing;
+        if (auto done = commit(nothing, 0, stop); !done) return done;
+      }
+    } else if (intake_.closed()) {
+      pause(settings_.turn, stop);  // take() does not wait on a closed Intake
+    }
+  }
+  return finish();
+}
+
+Result<void> Writer::finish() {
+  std::stop_source stopped;
+  stopped.request_stop();
+  while (true) {
+    Intake::Taken taken = intake_.take({}, {}, 0, settings_.most_bytes);
+    if (taken.groups.empty()) break;
+    if (auto done = commit(taken.groups, taken.last, stopped.get_token()); !done) return done;
+  }
+  bool noted = [&] {
+    std::lock_guard lock(mutex_);
+    return !notes_.empty();
+  }();
+  if (noted || disk_.wants_commit()) {
+    std::vector<Group> nothing;
+    if (auto done = commit(nothing, 0, stopped.get_token()); !done) return done;
+  }
+  return sync();
+}
+
+Result<void> Writer::commit(std::vector<Group>& groups, Ticket last, std::stop_token stop) {
+  std::size_t groups_taken = groups.size(), records = 0;
+  for (const auto& group : groups) records += group.records.size();
+  add_notes(groups);
+
+  last_commit_ = Steady::now();
+  while (true) {
+    Result<void> done = disk_.commit(groups);
+    if (done) break;
+    if (done.error().fault != Fault::full && done.error().fault != Fault::transient) {
+      return broken(fmt::format("commit of {} records failed: {}", records, done.error().what));
+    }
+    if (stop.stop_requested()) return give_up(groups, done.error());
+    if (!status_.waiting_for_room.exchange(true)) {
+      spdlog::warn("the queue takes nothing now, the drivers wait: {}", done.error().what);
+    }
+    if (auto waited = wait_for_room(stop); !waited) return waited;
+    last_commit_ = Steady::now();
+  }
+  if (status_.waiting_for_room.exchange(false)) spdlog::info("the queue takes records again");
+  status_.commits += 1;
+  status_.groups += groups_taken;
+  status_.records += records;
+  if (last != 0) pending_.push_back({disk_.committed(), last});
+  raise_durable();
+
+  // The next commit would make this one durable; when it is not due yet, the disk has time for a sync now.
+  return intake_.bytes() < settings_.commit_bytes ? sync() : Result<void>();
+}
+
+/// Gives the store a chance to delete what Kafka has meanwhile, keeps the loop turning, and waits a little.
+Result<void> Writer::wait_for_room(std::stop_token stop) {
+  status_.last_turn = clock_.boottime().count();
+  if (auto served = serve(); !served) return served;
+  if (disk_.wants_commit()) {
+    if (auto done = disk_.commit({}); !done && done.error().fault == Fault::broken) return done;
+  }
+  if (auto done = sync(); !done) return done;
+  pause(settings_.full_retry, stop);
+  return {};
+}
+
+/// The agent stops while the store is full: what is in hand was acknowledged to nobody; say so in the ledger.
+Result<void> Writer::give_up(const std::vector<Group>& groups, const Error& why) {
+  std::vector<Group> refusals;
+  std::uint64_t records = 0;
+  for (const auto& group : groups) {
+    std::uint64_t count = group.records.size() + (group.refusal ? group.refusal->count : 0);
+    if (count == 0) continue;
+    records += count;
+    refusals.push_back({group.lane, group.driver, {}, {}, Refusal{Cause::refused, count}});
+  }
+  spdlog::error("{} records could not be stored before the stop: {}", records, why.what);
+  if (auto done = disk_.commit(refusals); !done) {
+    if (done.error().fault == Fault::broken) return done;
+    spdlog::error("nor could their loss be entered in the ledger: {}", done.error().what);
+  }
+  return {};
+}
+
+Result<void> Writer::sync() {
+  if (disk_.durable() < disk_.committed()) {
+    if (auto done = disk_.sync(); !done) return broken(fmt::format("sync failed: {}", done.error().what));
+    status_.syncs += 1;
+  }
+  raise_durable();
+  return {};
+}
+
+void Writer::raise_durable() {
+  std::uint64_t commit = disk_.durable();
+  Ticket last = 0;
+  while (!pending_.empty() && pending_.front().commit <= commit) {
+    last = pending_.front().last;
+    pending_.pop_front();
+  }
+  if (last <= durable_.value()) return;
+  durable_.raise(last);
+  tell_listeners();
+}
+
+Result<void> Writer::settle(const Settlement& settlement, std::stop_token stop) {
+  Request request{settlement, {}};
+  std::unique_lock lock(mutex_);
+  if (ended_) return transient(ended_why_);
+  requests_.push_back(&request);
+  asked_.notify_all();
+  lock.unlock();
+  intake_.wake();
+  lock.lock();
+  answered_.wait(lock, stop, [&] { return request.answer.has_value(); });
+  if (!request.answer && request.begun) answered_.wait(lock, [&] { return request.answer.has_value(); });
+  if (request.answer) return *request.answer;
+  std::erase(requests_, &request);
+  return transient("stopped while waiting for the writer");
+}
+
+Result<void> Writer::serve() {
+  std::unique_lock lock(mutex_);
+  while (!requests_.empty()) {
+    Request* request = requests_.front();
+    requests_.pop_front();
+    request->begun = true;
+    lock.unlock();
+    Result<void> answer = disk_.settle(request->settlement);
+    raise_durable();
+    lock.lock();
+    request->answer = answer;
+    answered_.notify_all();
+    if (!answer && answer.error().fault == Fault::broken) return answer;
+  }
+  return {};
+}
+
+void Writer::refuse(const std::string& why) {
+  std::lock_guard lock(mutex_);
+  ended_ = true;
+  ended_why_ = why;
+  for (Request* request : requests_) request->answer = transient(why);
+  requests_.clear();
+  answered_.notify_all();
+}
+
+void Writer::note(const std::string& owner, StateChange change) {
+  std::lock_guard lock(mutex_);
+  notes_[{owner, std::move(change.name)}] = std::move(change.value);
+}
+
+void Writer::add_notes(std::vector<Group>& groups) {
+  std::lock_guard lock(mutex_);
+  for (auto& [place, value] : notes_) {
+    const auto& [owner, name] = place;
+    if (groups.empty() || groups.back().driver != owner || !groups.back().records.empty()) {
+      groups.push_back({Lane{}, owner, {}, {}, {}});
+    }
+    groups.back().changes.push_back({name, std::move(value)});
+  }
+  notes_.clear();
+}
+
+void Writer::attach(Listener& listener) {
+  std::lock_guard lock(listeners_mutex_);
+  listeners_.push_back(&listener);
+}
+
+void Writer::detach(Listener& listener) {
+  std::lock_guard lock(listeners_mutex_);
+  std::erase(listeners_, &listener);
+}
+
+void Writer::tell_listeners() {
+  std::lock_guard lock(listeners_mutex_);
+  for (Listener* listener : listeners_) listener->progressed();
+}
+
+void Writer::pause(std::chrono::milliseconds most, std::stop_token stop) {
+  std::unique_lock lock(mutex_);
+  asked_.wait_for(lock, stop, most, [&] { return !requests_.empty(); });
+}
+
+}  // namespace penstock

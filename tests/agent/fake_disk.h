@@ -1,0 +1,112 @@
+// A disk whose commits a test can hold, refuse and look at. A commit is durable with the next one or with a sync.
+#pragma once
+
+#include <condition_variable>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "agent/daemon/disk.h"
+
+namespace penstock {
+
+class FakeDisk final : public Disk {
+  template <class Call>
+  auto guarded(Call call) const {
+    std::lock_guard lock(mutex_);
+    return call();
+  }
+
+ public:
+  // --- the writer
+  Result<void> commit(std::span<const Group> groups) override {
+    std::unique_lock lock(mutex_);
+    ++tries_;
+    released_.wait(lock, [&] { return !held_; });
+    if (fault_ && !(groups.empty() && fault_->fault == Fault::full)) {
+      bool only_refusals = true;
+      for (const auto& group : groups) only_refusals = only_refusals && group.records.empty() && group.changes.empty();
+      if (fault_->fault != Fault::full || !only_refusals) return *fault_;
+    }
+    commits_.emplace_back(groups.begin(), groups.end());
+    durable_ = commits_.size() - 1;
+    wants_commit_ = false;
+    return {};
+  }
+  Result<void> sync() override {
+    std::lock_guard lock(mutex_);
+    if (sync_fault_) return *sync_fault_;
+    ++syncs_;
+    durable_ = commits_.size();
+    return {};
+  }
+  Result<void> settle(const Settlement& settlement) override {
+    std::lock_guard lock(mutex_);
+    settlements_.push_back(settlement);
+    commits_.emplace_back();
+    durable_ = commits_.size();
+    return settle_answer_;
+  }
+  bool wants_commit() const override {
+    return guarded([&] { return wants_commit_; });
+  }
+  std::uint64_t committed() const override {
+    return guarded([&] { return commits_.size(); });
+  }
+  std::uint64_t durable() const override {
+    return guarded([&] { return durable_; });
+  }
+
+  // --- the test
+  void hold() { set(held_, true); }
+  void release() { set(held_, false); }
+  void fail(std::optional<Error> fault) { set(fault_, std::move(fault)); }
+  void fail_sync(Error fault) { set(sync_fault_, std::optional(std::move(fault))); }
+  void answer_settle(Result<void> answer) { set(settle_answer_, std::move(answer)); }
+  void want_commit() { set(wants_commit_, true); }
+
+  std::size_t tries() const {
+    return guarded([&] { return tries_; });
+  }
+  std::size_t syncs() const {
+    return guarded([&] { return syncs_; });
+  }
+  std::vector<Settlement> settlements() const {
+    return guarded([&] { return settlements_; });
+  }
+  std::vector<std::vector<Group>> commits() const {
+    return guarded([&] { return commits_; });
+  }
+  /// The payloads of all records committed, in order.
+  std::vector<std::string> payloads() const {
+    std::lock_guard lock(mutex_);
+    std::vector<std::string> all;
+    for (const auto& commit : commits_) {
+      for (const auto& group : commit) {
+        for (const auto& record : group.records) all.push_back(record.payload);
+      }
+    }
+    return all;
+  }
+
+ private:
+  template <class Value>
+  void set(Value& place, Value value) {
+    std::lock_guard lock(mutex_);
+    place = std::move(value);
+    released_.notify_all();
+  }
+
+  mutable std::mutex mutex_;
+  std::condition_variable released_;
+  std::vector<std::vector<Group>> commits_;
+  std::vector<Settlement> settlements_;
+  std::uint64_t durable_ = 0;
+  std::size_t syncs_ = 0, tries_ = 0;
+  bool held_ = false, wants_commit_ = false;
+  std::optional<Error> fault_, sync_fault_;
+  Result<void> settle_answer_;
+};
+
+}  // namespace penstock
