@@ -8,6 +8,12 @@
 namespace penstock {
 
 class FakeClock final : public Clock {
+  template <class Call>
+  auto guarded(Call call) const {
+    std::lock_guard lock(mutex_);
+    return call();
+  }
+
  public:
   explicit FakeClock(WallTime wall = WallTime(std::chrono::seconds(1'780'000'000))) : wall_(wall) {}
 
@@ -42,12 +48,6 @@ class FakeClock final : public Clock {
   }
 
  private:
-  template <class Call>
-  auto guarded(Call call) const {
-    std::lock_guard lock(mutex_);
-    return call();
-  }
-
   mutable std::mutex mutex_;
   mutable WallTime wall_;
   mutable BootTime boottime_{std::chrono::seconds(100)};
