@@ -26,13 +26,12 @@
 #include <vector>
 
 #include "buffer/history.h"
+#include "buffer/policy.h"
 #include "buffer/record.h"
 #include "buffer/result.h"
 #include "buffer/watermark.h"
 
 namespace penstock {
-
-enum class WhenFull { evict_oldest, reject_newest, block };
 
 struct LaneSettings {
   std::string name;

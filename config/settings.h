@@ -1,6 +1,7 @@
 // Settings: the whole configuration as plain values, with the defaults of docs (config reference). Immutable once read.
 //
-// What a driver needs beyond DriverSection is read by the driver's own key table (drivers/table.h).
+// What a driver needs beyond DriverSection is read by the driver's own key table (drivers/table.h). Ranges, meaning and
+// spelling of each are in sections.cpp; two Settings can be compared to see what a new file changes.
 #pragma once
 
 #include <chrono>
@@ -11,15 +12,17 @@
 #include <string>
 #include <vector>
 
+#include "buffer/policy.h"
+#include "config/keys.h"
+
 namespace penstock {
 
 struct AgentSettings {
   std::string id;
   std::filesystem::path state_directory = "/var/lib/penstock";
   std::chrono::milliseconds status_interval{60'000};
+  bool operator==(const AgentSettings&) const = default;
 };
-
-enum class FullPolicy { evict_oldest, reject_newest, block };
 
 struct BufferSettings {
   std::uint64_t capacity_bytes = std::uint64_t{1} << 30;
@@ -27,13 +30,15 @@ struct BufferSettings {
   std::uint64_t commit_bytes = 32 << 10;
   std::uint64_t intake_bytes = 4 << 20;
   std::uint64_t max_record_bytes = 1 << 20;
-  FullPolicy when_full = FullPolicy::evict_oldest;
+  WhenFull when_full = WhenFull::evict_oldest;
   int compression_level = 1;
+  bool operator==(const BufferSettings&) const = default;
 };
 
 struct LaneSection {
   std::string name;
   int priority = 0;
+  bool operator==(const LaneSection&) const = default;
 };
 
 enum class Delivery { exactly_once, at_least_once };
@@ -53,10 +58,12 @@ struct KafkaSettings {
   std::chrono::milliseconds transaction_timeout{30'000};
   std::uint64_t max_topics = 200;
   std::map<std::string, std::string> properties;  // handed to librdkafka as they are
+  bool operator==(const KafkaSettings&) const = default;
 };
 
 struct HttpSettings {
   std::string listen = "127.0.0.1:9464";  // "off": none
+  bool operator==(const HttpSettings&) const = default;
 };
 
 enum class OnBusy { wait, drop };
@@ -67,6 +74,18 @@ struct DriverSection {
   std::string type;
   std::string lane = "telemetry";
   OnBusy on_busy = OnBusy::wait;
+  AnySettings settings;  // of the driver's own type: settings.as<MqttSettings>()
+  bool operator==(const DriverSection&) const = default;
+};
+
+struct Settings {
+  AgentSettings agent;
+  BufferSettings buffer;
+  std::vector<LaneSection> lanes = {{"telemetry", 0}};  // in the order of the file; none given: this one
+  KafkaSettings kafka;
+  HttpSettings http;
+  std::vector<DriverSection> drivers;  // in the order of the file
+  bool operator==(const Settings&) const = default;
 };
 
 }  // namespace penstock

@@ -1,1 +1,0 @@
-#include "buffer/result.h"

@@ -1,0 +1,165 @@
+// The key tables of every section: what each key is called, takes, means. Defaults are those of settings.h.
+#include <chrono>
+
+#include "config/checks.h"
+#include "config/config.h"
+
+namespace penstock {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr double kKiB = 1024, kMiB = kKiB * 1024, kGiB = kMiB * 1024;
+// Debian's armhf LMDB has no large-file support.
+constexpr double kMostCapacity = sizeof(void*) == 4 ? kGiB : 1024 * kGiB;
+
+std::string absolute_path_check(const std::string& text) {
+  return std::filesystem::path(text).is_absolute() ? "" : "an absolute path";
+}
+
+KeyTable agent_keys() {
+  return Keys<AgentSettings>()
+      .key("id", &AgentSettings::id,
+           "Names this gateway for ever: in Kafka's transactional id, in every record and in the checkpoint. No two "
+           "living agents may share one. Letters, digits, `.`, `_`, `-`, at most 64.")
+      .required()
+      .example("\"gw-17\"")
+      .check(name_check)
+      .key("state_directory", &AgentSettings::state_directory, "Where the queue lies.")
+      .check(absolute_path_check)
+      .key("status_interval", &AgentSettings::status_interval,
+           "How often a status record goes to the stream penstock/status.")
+      .between(1s, 24h);
+}
+
+KeyTable buffer_keys() {
+  return Keys<BufferSettings>()
+      .size("capacity", &BufferSettings::capacity_bytes,
+            "Disk for the queue, all lanes together. Never more is taken; what happens when it is full says when_full.")
+      .between(16 * kMiB, kMostCapacity)
+      .key("commit_interval", &BufferSettings::commit_interval,
+           "Records wait at most this long for a commit to disk: what a power cut may take from sources that cannot "
+           "resend. Shorter costs flash wear.")
+      .between(1ms, 60s)
+      .size("commit_bytes", &BufferSettings::commit_bytes, "Commit earlier when this much waits.")
+      .between(1 * kKiB, 64 * kMiB)
+      .size("intake_bytes", &BufferSettings::intake_bytes,
+            "RAM for records that wait for their commit; when it is full, drivers wait.")
+      .between(64 * kKiB, 1 * kGiB)
+      .size("max_record_bytes", &BufferSettings::max_record_bytes,
+            "A larger record is refused, counted and told to Kafka as a gap.")
+      .between(1 * kKiB, 64 * kMiB)
+      .choice("when_full", &BufferSettings::when_full,
+              {{"evict_oldest", WhenFull::evict_oldest},
+               {"reject_newest", WhenFull::reject_newest},
+               {"block", WhenFull::block}},
+              "What gives way when the queue is full: the oldest records of the least important lane, the new ones, or "
+              "nothing (sources wait).")
+      .key("compression_level", &BufferSettings::compression_level, "zstd level of the blocks on disk; 0 is off.")
+      .between(0, 19)
+      .verify([](const BufferSettings& buffer, Complaints& say) {
+        if (buffer.capacity_bytes / 8 < buffer.max_record_bytes) {
+          say.problem("capacity", "is " + print_size(buffer.capacity_bytes) +
+                                      ", expected at least 8 times max_record_bytes (" +
+                                      print_size(buffer.max_record_bytes) + ")");
+        }
+        if (buffer.intake_bytes < buffer.max_record_bytes) {
+          say.warning("intake_bytes", "is " + print_size(buffer.intake_bytes) + ", less than max_record_bytes (" +
+                                          print_size(buffer.max_record_bytes) +
+                                          "): a large record has to wait until the intake is empty");
+        }
+        if (buffer.commit_bytes > buffer.intake_bytes) {
+          say.warning("commit_bytes", "is " + print_size(buffer.commit_bytes) + ", more than intake_bytes (" +
+                                          print_size(buffer.intake_bytes) + ") can hold: only commit_interval decides");
+        }
+      });
+}
+
+KeyTable lane_keys() {
+  return Keys<LaneSection>()
+      .key("priority", &LaneSection::priority, "0 is sent first and evicted last; lanes may share a priority.")
+      .between(0, 1000);
+}
+
+KeyTable kafka_keys() {
+  return Keys<KafkaSettings>()
+      .key("brokers", &KafkaSettings::brokers, "Where to ask for the cluster: host:port of a few of its brokers.")
+      .required()
+      .example("[\"kafka-1:9092\", \"kafka-2:9092\"]")
+      .check(host_port_check)
+      .choice("delivery", &KafkaSettings::delivery,
+              {{"exactly_once", Delivery::exactly_once}, {"at_least_once", Delivery::at_least_once}},
+              "exactly_once: transactions. at_least_once: an idempotent producer, cheaper for a cluster with very many "
+              "gateways; readers that skip sequences they have seen are exact too.")
+      .key("topic", &KafkaSettings::topic,
+           "Topic of a record, from {agent} {driver} {stream} {lane} {key}; in what they stand for `/` becomes `.`, "
+           "what a topic cannot hold `_`.")
+      .check(template_check)
+      .key("key", &KafkaSettings::key,
+           "Kafka key of a record, from the same names. One key, one partition: its order is kept.")
+      .check(template_check)
+      .choice(
+          "headers", &KafkaSettings::headers,
+          {{"cloudevents", HeaderStyle::cloudevents}, {"compact", HeaderStyle::compact}},
+          "cloudevents: CloudEvents 1.0, binary mode. compact: one binary header, for links where every byte is paid.")
+      .choice("timestamp", &KafkaSettings::timestamp,
+              {{"event", TimestampStyle::event}, {"send", TimestampStyle::send}},
+              "What Kafka's own time stamp says: when it happened, or when it was sent.")
+      .key("batch_interval", &KafkaSettings::batch_interval, "The shortest time between two transactions.")
+      .between(0ms, 60s)
+      .size("batch_bytes", &KafkaSettings::batch_bytes, "A transaction carries at most about this much payload.")
+      .between(64 * kKiB, 64 * kMiB)
+      .key("batch_records", &KafkaSettings::batch_records, "A transaction carries at most this many records.")
+      .between(1, 1e6)
+      .unit("records")
+      .key("transaction_timeout", &KafkaSettings::transaction_timeout,
+           "The brokers abort a transaction that is open for longer; they allow at most transaction.max.timeout.ms.")
+      .between(5s, 15min)
+      .key("max_topics", &KafkaSettings::max_topics, "More different topics than this are not made.")
+      .between(1, 10'000)
+      .unit("topics")
+      .key("properties", &KafkaSettings::properties,
+           "Handed to librdkafka as they are (its CONFIGURATION.md). A value may be { file = \"...\" }.")
+      .example("{ \"security.protocol\" = \"plaintext\" }")
+      .verify([](const KafkaSettings& kafka, Complaints& say) {
+        if (kafka.brokers.empty()) say.problem("brokers", "is an empty list, expected host:port of a broker");
+        if (kafka.batch_interval * 3 > kafka.transaction_timeout) {
+          say.problem("batch_interval", "is " + print_duration(kafka.batch_interval) +
+                                            ", expected at most a third of transaction_timeout (" +
+                                            print_duration(kafka.transaction_timeout) + ")");
+        }
+      });
+}
+
+KeyTable http_keys() {
+  return Keys<HttpSettings>()
+      .key("listen", &HttpSettings::listen,
+           "/metrics, /healthz and /api/status, on this machine only; \"off\" for none.")
+      .check(listen_check);
+}
+
+KeyTable driver_keys() {
+  return Keys<DriverSection>()
+      .key("type", &DriverSection::type, "Which driver reads the source.")
+      .required()
+      .key("lane", &DriverSection::lane, "The lane its records go to.")
+      .choice("on_busy", &DriverSection::on_busy, {{"wait", OnBusy::wait}, {"drop", OnBusy::drop}},
+              "When the intake is full: wait, or drop the reading and count it (polled sensors and MQTT QoS 0 only).");
+}
+
+}  // namespace
+
+const std::vector<Section>& sections() {
+  static const std::vector<Section> all = {
+      {"agent", "Who this gateway is.", agent_keys()},
+      {"buffer", "The durable queue on this machine's disk.", buffer_keys()},
+      {"lanes", "Classes of priority, each with a sequence of its own. None given: one lane, `telemetry`.", lane_keys(),
+       true},
+      {"kafka", "Where the queue empties.", kafka_keys()},
+      {"http", "What can be seen from outside.", http_keys()},
+      {"drivers", "The sources. The name of the table is the driver's name.", driver_keys(), true},
+  };
+  return all;
+}
+
+}  // namespace penstock

@@ -1,0 +1,25 @@
+#include "drivers/table.h"
+
+namespace penstock {
+
+const std::vector<DriverType>& driver_types() {
+  static const std::vector<DriverType> table = {
+      // One line a driver, by name.
+  };
+  return table;
+}
+
+const DriverType* find_driver_type(const std::string& name) {
+  for (const auto& type : driver_types()) {
+    if (type.name == name) return &type;
+  }
+  return nullptr;
+}
+
+std::vector<DriverKind> driver_kinds() {
+  std::vector<DriverKind> kinds;
+  for (const auto& type : driver_types()) kinds.push_back({type.name, type.summary, type.keys});
+  return kinds;
+}
+
+}  // namespace penstock
