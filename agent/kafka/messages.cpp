@@ -1,0 +1,210 @@
+#include "agent/kafka/messages.h"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <nlohmann/json.hpp>
+
+#include "agent/kafka/headers.h"
+
+namespace penstock {
+namespace {
+
+using Json = nlohmann::json;
+
+Json positions_json(const Positions& positions) {
+  Json json = Json::object();
+  for (const auto& [lane, sequence] : positions) json[lane] = sequence.value();
+  return json;
+}
+
+/// Reads members one by one and keeps the first thing that was wrong.
+class Members {
+ public:
+  Members(const Json& json, std::string where) : json_(json), where_(std::move(where)) {
+    if (!json.is_object()) fail("is not an object");
+  }
+
+  std::uint64_t number(const char* name) {
+    const Json* value = find(name);
+    if (!value) return 0;
+    if (!value->is_number_unsigned()) return fail(fmt::format("\"{}\" is not a whole number", name)), 0;
+    return value->get<std::uint64_t>();
+  }
+
+  std::string text(const char* name) {
+    const Json* value = find(name);
+    if (!value) return {};
+    if (!value->is_string()) return fail(fmt::format("\"{}\" is not a text", name)), std::string();
+    return value->get<std::string>();
+  }
+
+  template <class IdType>
+  IdType id(const char* name) {
+    std::string hex = text(name);
+    auto parsed = IdType::from_hex(hex);
+    if (!parsed || hex.size() != 32) return fail(fmt::format("\"{}\" is not 32 hexadecimal digits", name)), IdType{};
+    return *parsed;
+  }
+
+  Positions positions(const char* name) {
+    Positions result;
+    const Json* value = find(name);
+    if (!value) return result;
+    if (!value->is_object()) return fail(fmt::format("\"{}\" is not an object", name)), result;
+    if (value->size() > kMessageLanes) return fail(fmt::format("\"{}\" has {} lanes", name, value->size())), result;
+    for (const auto& [lane, sequence] : value->items()) {
+      if (!sequence.is_number_unsigned()) {
+        return fail(fmt::format("\"{}\": lane \"{}\" has no whole number", name, lane)), result;
+      }
+      result[lane] = Sequence(sequence.get<std::uint64_t>());
+    }
+    return result;
+  }
+
+  const Json* array(const char* name) {
+    const Json* value = find(name);
+    if (value && !value->is_array()) fail(fmt::format("\"{}\" is not a list", name));
+    return value && value->is_array() ? value : nullptr;
+  }
+
+  bool has(const char* name) const { return json_.is_object() && json_.contains(name); }
+  void fail(std::string what) {
+    if (wrong_.empty()) wrong_ = where_ + ": " + std::move(what);
+  }
+  const std::string& wrong() const { return wrong_; }
+
+ private:
+  const Json* find(const char* name) {
+    if (!json_.is_object()) return nullptr;
+    auto found = json_.find(name);
+    if (found == json_.end()) return fail(fmt::format("\"{}\" is missing", name)), nullptr;
+    return &*found;
+  }
+
+  const Json& json_;
+  std::string where_, wrong_;
+};
+
+/// The document, with its size and version checked; nothing deeper.
+Result<Json> parse_message(std::string_view text, const char* what) {
+  if (text.size() > kMessageLimit) {
+    return rejected(fmt::format("{}: {} bytes, more than {}", what, text.size(), kMessageLimit));
+  }
+  Json json = Json::parse(text, nullptr, false);
+  if (json.is_discarded()) return rejected(fmt::format("{}: not JSON", what));
+  Members members(json, what);
+  auto version = members.number("version");
+  if (!members.wrong().empty()) return rejected(members.wrong());
+  if (version != kMessageVersion) {
+    return rejected(fmt::format("{}: version {}, this program knows {}", what, version, kMessageVersion));
+  }
+  return json;
+}
+
+std::optional<Cause> cause_named(std::string_view name) {
+  for (auto cause :
+       {Cause::evicted, Cause::expired, Cause::too_large, Cause::damaged, Cause::dead_letter, Cause::refused}) {
+    if (name == name_of(cause)) return cause;
+  }
+  return std::nullopt;
+}
+
+/// Names of lanes and agents come from our config, but must not be able to make the encoder throw.
+std::string dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
+
+}  // namespace
+
+std::string encode_checkpoint(const Checkpoint& checkpoint, std::string_view agent, WallTime now) {
+  Json runs = Json::array();
+  for (const auto& entry : checkpoint.runs) {
+    runs.push_back({{"run", entry.run.hex()}, {"epoch", entry.epoch.hex()}, {"first", positions_json(entry.first)}});
+  }
+  return dump({{"version", kMessageVersion},
+               {"agent", agent},
+               {"epoch", checkpoint.epoch.hex()},
+               {"time", rfc3339(now)},
+               {"delivered", positions_json(checkpoint.delivered)},
+               {"ledger", checkpoint.ledger},
+               {"runs", std::move(runs)}});
+}
+
+Result<Checkpoint> decode_checkpoint(std::string_view text, std::string_view agent) {
+  auto json = parse_message(text, "checkpoint");
+  if (!json) return json.error();
+  Members members(*json, "checkpoint");
+  Checkpoint checkpoint;
+  auto written_for = members.text("agent");
+  checkpoint.epoch = members.id<Epoch>("epoch");
+  checkpoint.delivered = members.positions("delivered");
+  checkpoint.ledger = members.number("ledger");
+  const Json* runs = members.array("runs");
+  if (!members.wrong().empty()) return rejected(members.wrong());
+  if (written_for != agent) {
+    return rejected(fmt::format("checkpoint: written for agent \"{}\", not for \"{}\"", written_for, agent));
+  }
+  if (runs->size() > kCheckpointRuns) {
+    return rejected(fmt::format("checkpoint: {} runs, more than {}", runs->size(), kCheckpointRuns));
+  }
+  for (const auto& item : *runs) {
+    Members run(item, fmt::format("checkpoint: run {}", checkpoint.runs.size() + 1));
+    RunEntry entry{run.id<Run>("run"), run.id<Epoch>("epoch"), run.positions("first")};
+    if (!run.wrong().empty()) return rejected(run.wrong());
+    checkpoint.runs.push_back(std::move(entry));
+  }
+  return checkpoint;
+}
+
+std::string encode_gap(const Gap& gap, std::string_view agent, std::string_view lane) {
+  Json json = {{"version", kMessageVersion}, {"agent", agent},
+               {"epoch", gap.epoch.hex()},   {"lane", lane},
+               {"count", gap.count},         {"cause", name_of(gap.cause)},
+               {"time", rfc3339(gap.time)}};
+  if (gap.last != Sequence()) {
+    json["first"] = gap.first.value();
+    json["last"] = gap.last.value();
+  }
+  return dump(json);
+}
+
+Result<GapMessage> decode_gap(std::string_view text) {
+  auto json = parse_message(text, "gap record");
+  if (!json) return json.error();
+  Members members(*json, "gap record");
+  GapMessage gap;
+  gap.agent = members.text("agent");
+  gap.lane = members.text("lane");
+  gap.epoch = members.id<Epoch>("epoch");
+  gap.count = members.number("count");
+  auto cause = cause_named(members.text("cause"));
+  if (members.has("first") || members.has("last")) {
+    gap.first = Sequence(members.number("first"));
+    gap.last = Sequence(members.number("last"));
+    if (gap.first == Sequence() || gap.last < gap.first) members.fail("its range is empty");
+  }
+  if (!members.wrong().empty()) return rejected(members.wrong());
+  if (!cause) return rejected(fmt::format("gap record: unknown cause {}", (*json)["cause"].dump()));
+  gap.cause = *cause;
+  return gap;
+}
+
+std::uint32_t crc32(std::string_view bytes) {
+  static constexpr auto table = [] {
+    std::array<std::uint32_t, 256> entries{};
+    for (std::uint32_t index = 0; index < 256; ++index) {
+      std::uint32_t value = index;
+      for (int bit = 0; bit < 8; ++bit) value = value & 1 ? value >> 1 ^ 0xedb88320u : value >> 1;
+      entries[index] = value;
+    }
+    return entries;
+  }();
+  std::uint32_t sum = ~0u;
+  for (char byte : bytes) sum = table[(sum ^ static_cast<std::uint8_t>(byte)) & 0xff] ^ sum >> 8;
+  return ~sum;
+}
+
+std::int32_t checkpoint_partition(std::string_view agent, std::int32_t partitions) {
+  return partitions <= 0 ? 0 : static_cast<std::int32_t>(crc32(agent) % static_cast<std::uint32_t>(partitions));
+}
+
+}  // namespace penstock
