@@ -1,10 +1,14 @@
-// Disk: the few things the writer asks of the store. A seam, because a full or failing disk must be a unit test.
-//
-// One thread, the writer, calls it. The words are those of buffer/store.h and mean the same.
+// Disk: the few things the writer and the outlets ask of the store. A seam, because a full or failing disk must be a
+// unit test. The words are those of buffer/store.h and mean the same; threads as there.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include "buffer/store.h"
 
@@ -13,6 +17,8 @@ namespace penstock {
 class Disk {
  public:
   virtual ~Disk() = default;
+
+  // --- the writer's thread
   virtual Result<void> commit(std::span<const Group> groups) = 0;
   virtual Result<void> sync() = 0;
   virtual Result<void> settle(const Settlement& settlement) = 0;
@@ -21,6 +27,11 @@ class Disk {
   virtual std::uint64_t committed() const = 0;
   /// The number of the last commit that is durable.
   virtual std::uint64_t durable() const = 0;
+
+  // --- any thread
+  virtual Result<std::optional<std::string>> state(std::string_view driver, std::string_view name) const = 0;
+  virtual Result<std::vector<std::pair<std::string, std::string>>> states(std::string_view driver,
+                                                                          std::string_view prefix) const = 0;
 };
 
 /// The real one.
@@ -34,6 +45,13 @@ class StoreDisk final : public Disk {
   bool wants_commit() const override { return store_.wants_commit(); }
   std::uint64_t committed() const override { return store_.committed(); }
   std::uint64_t durable() const override { return store_.durable().value(); }
+  Result<std::optional<std::string>> state(std::string_view driver, std::string_view name) const override {
+    return store_.state(driver, name);
+  }
+  Result<std::vector<std::pair<std::string, std::string>>> states(std::string_view driver,
+                                                                  std::string_view prefix) const override {
+    return store_.states(driver, prefix);
+  }
 
  private:
   Store& store_;

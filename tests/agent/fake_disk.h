@@ -2,6 +2,7 @@
 #pragma once
 
 #include <condition_variable>
+#include <map>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -56,6 +57,32 @@ class FakeDisk final : public Disk {
   }
   std::uint64_t durable() const override {
     return guarded([&] { return durable_; });
+  }
+  Result<std::optional<std::string>> state(std::string_view driver, std::string_view name) const override {
+    std::optional<std::string> last;
+    for (const auto& commit : commits()) {
+      for (const auto& group : commit) {
+        for (const auto& change : group.changes) {
+          if (group.driver == driver && change.name == name) last = change.value;
+        }
+      }
+    }
+    return last;
+  }
+  Result<std::vector<std::pair<std::string, std::string>>> states(std::string_view driver,
+                                                                  std::string_view prefix) const override {
+    std::map<std::string, std::string> found;
+    for (const auto& commit : commits()) {
+      for (const auto& group : commit) {
+        if (group.driver != driver) continue;
+        for (const auto& change : group.changes) {
+          if (!change.name.starts_with(prefix)) continue;
+          found.erase(change.name);
+          if (change.value) found[change.name] = *change.value;
+        }
+      }
+    }
+    return std::vector<std::pair<std::string, std::string>>(found.begin(), found.end());
   }
 
   // --- the test
