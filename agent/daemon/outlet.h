@@ -59,6 +59,7 @@ class DriverOutlet final : public Outlet, private Writer::Listener {
   /// With the next records this driver puts goes `event`, in the same commit; empty takes it back. True if the one
   /// before was still waiting.
   bool announce(std::optional<Record> event);
+  bool announcing() const { return announcing_; }
   OutletStatus status() const;
 
  private:
