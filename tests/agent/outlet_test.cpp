@@ -219,6 +219,7 @@ TEST_CASE("an announced event survives an offer that found the hall full") {
   std::vector<StateChange> none;
   REQUIRE_FALSE(hall.outlet.offer(records, none).ok());
   CHECK(records.size() == 1);
+  CHECK(hall.outlet.announcing());
   CHECK(hall.outlet.announce({}));  // still waiting
 }
 
