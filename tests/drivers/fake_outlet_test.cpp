@@ -28,7 +28,8 @@ TEST_CASE("the fake outlet makes a put durable by itself, or only when the test 
   CHECK(outlet.durable() == *first);
   CHECK(outlet.state("position")->has_value());
   outlet.make_durable(*second);
-  CHECK(outlet.eventually([&] { return outlet.durable() == *second && calls == 1; }));
+  // The call set just now may also have been run for the first ticket.
+  CHECK(outlet.eventually([&] { return outlet.durable() == *second && calls >= 1; }));
   CHECK_FALSE(outlet.state("position")->has_value());
   CHECK(outlet.groups() == std::vector<std::size_t>{1, 2});
   outlet.on_durable({});
