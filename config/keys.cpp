@@ -18,45 +18,28 @@ std::string printed_as(KeyType type, double number) {
   switch (type) {
     case KeyType::duration:
       return fmt::format("\"{}\"", print_duration(std::chrono::microseconds(static_cast<std::int64_t>(number))));
-    case KeyType::size:
-      return fmt::format("\"{}\"", print_size(static_cast<std::uint64_t>(number)));
-    case KeyType::rate:
-      return fmt::format("\"{}\"", print_rate(static_cast<std::uint64_t>(number)));
-    case KeyType::percentage:
-      return fmt::format("\"{}\"", print_percentage(number));
-    default:
-      return fmt::format("{}", number);
+    case KeyType::size: return fmt::format("\"{}\"", print_size(static_cast<std::uint64_t>(number)));
+    case KeyType::rate: return fmt::format("\"{}\"", print_rate(static_cast<std::uint64_t>(number)));
+    case KeyType::percentage: return fmt::format("\"{}\"", print_percentage(number));
+    default: return fmt::format("{}", number);
   }
 }
 
 std::string kind_of(KeyType type) {
   switch (type) {
-    case KeyType::string:
-      return "a string";
-    case KeyType::boolean:
-      return "true or false";
-    case KeyType::integer:
-      return "a whole number";
-    case KeyType::floating:
-      return "a number";
-    case KeyType::duration:
-      return "a duration such as \"50ms\", \"60s\" or \"90d\"";
-    case KeyType::size:
-      return "a size such as \"512KiB\" or \"1GiB\"";
-    case KeyType::rate:
-      return "a rate such as \"256KiB/s\"";
-    case KeyType::percentage:
-      return "a percentage such as \"10%\"";
-    case KeyType::choice:
-      return "one of ";
-    case KeyType::strings:
-      return "a list of strings";
-    case KeyType::string_table:
-      return "a table of strings";
-    case KeyType::tables:
-      return "a list of tables";
-    case KeyType::secret:
-      break;
+    case KeyType::string: return "a string";
+    case KeyType::boolean: return "true or false";
+    case KeyType::integer: return "a whole number";
+    case KeyType::floating: return "a number";
+    case KeyType::duration: return "a duration such as \"50ms\", \"60s\" or \"90d\"";
+    case KeyType::size: return "a size such as \"512KiB\" or \"1GiB\"";
+    case KeyType::rate: return "a rate such as \"256KiB/s\"";
+    case KeyType::percentage: return "a percentage such as \"10%\"";
+    case KeyType::choice: return "one of ";
+    case KeyType::strings: return "a list of strings";
+    case KeyType::string_table: return "a table of strings";
+    case KeyType::tables: return "a list of tables";
+    case KeyType::secret: break;
   }
   return "a string, \"${NAME}\" or { file = \"...\" }";
 }
@@ -138,12 +121,8 @@ Problem Complaints::made(std::string_view key, std::string_view text) const {
   return {member != nullptr ? member->value.place : table_.place, fmt::format("{}.{} {}", path_, key, text)};
 }
 
-void Complaints::problem(std::string_view key, std::string_view text) {
-  reading_.problems.push_back(made(key, text));
-}
-void Complaints::warning(std::string_view key, std::string_view text) {
-  reading_.warnings.push_back(made(key, text));
-}
+void Complaints::problem(std::string_view key, std::string_view text) { reading_.problems.push_back(made(key, text)); }
+void Complaints::warning(std::string_view key, std::string_view text) { reading_.warnings.push_back(made(key, text)); }
 
 // --- Slot
 

@@ -20,9 +20,7 @@ Place place_of(const toml::source_region& region) {
   return {std::max<std::uint32_t>(1, region.begin.line), std::max<std::uint32_t>(1, region.begin.column)};
 }
 
-bool is_name_letter(char letter) {
-  return std::isalnum(static_cast<unsigned char>(letter)) != 0 || letter == '_';
-}
+bool is_name_letter(char letter) { return std::isalnum(static_cast<unsigned char>(letter)) != 0 || letter == '_'; }
 
 /// ${NAME} and $$; any other $ stands for itself (MQTT knows $SYS and $share).
 std::string substitute(const std::string& written, Place place, const Environment& environment,

@@ -10,8 +10,6 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr double kKiB = 1024, kMiB = kKiB * 1024, kGiB = kMiB * 1024;
-// Debian's armhf LMDB has no large-file support.
-constexpr double kMostCapacity = sizeof(void*) == 4 ? kGiB : 1024 * kGiB;
 
 std::string absolute_path_check(const std::string& text) {
   return std::filesystem::path(text).is_absolute() ? "" : "an absolute path";
@@ -36,7 +34,7 @@ KeyTable buffer_keys() {
   return Keys<BufferSettings>()
       .size("capacity", &BufferSettings::capacity_bytes,
             "Disk for the queue, all lanes together. Never more is taken; what happens when it is full says when_full.")
-      .between(16 * kMiB, kMostCapacity)
+      .between(16 * kMiB, 1024 * kGiB)
       .key("commit_interval", &BufferSettings::commit_interval,
            "Records wait at most this long for a commit to disk: what a power cut may take from sources that cannot "
            "resend. Shorter costs flash wear.")
@@ -58,6 +56,11 @@ KeyTable buffer_keys() {
       .key("compression_level", &BufferSettings::compression_level, "zstd level of the blocks on disk; 0 is off.")
       .between(0, 19)
       .verify([](const BufferSettings& buffer, Complaints& say) {
+        if (sizeof(void*) == 4 && buffer.capacity_bytes > std::uint64_t{1} << 30) {
+          // Debian 12's armhf LMDB has no large-file support.
+          say.problem("capacity",
+                      "is " + print_size(buffer.capacity_bytes) + ", expected at most \"1GiB\" on a 32-bit machine");
+        }
         if (buffer.capacity_bytes / 8 < buffer.max_record_bytes) {
           say.problem("capacity", "is " + print_size(buffer.capacity_bytes) +
                                       ", expected at least 8 times max_record_bytes (" +

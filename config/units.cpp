@@ -53,9 +53,7 @@ std::optional<std::chrono::microseconds> parse_duration(std::string_view text) {
   return std::chrono::microseconds(static_cast<std::int64_t>(*value));
 }
 
-std::optional<std::uint64_t> parse_size(std::string_view text) {
-  return parse_with_unit(text, kSizeUnits);
-}
+std::optional<std::uint64_t> parse_size(std::string_view text) { return parse_with_unit(text, kSizeUnits); }
 
 std::optional<std::uint64_t> parse_rate(std::string_view text) {
   if (!text.ends_with("/s")) return std::nullopt;
@@ -79,16 +77,10 @@ std::string print_duration(std::chrono::microseconds duration) {
   return print_with_unit(static_cast<std::uint64_t>(count), kDurationUnits);
 }
 
-std::string print_size(std::uint64_t bytes) {
-  return print_with_unit(bytes, kSizeUnits);
-}
+std::string print_size(std::uint64_t bytes) { return print_with_unit(bytes, kSizeUnits); }
 
-std::string print_rate(std::uint64_t bytes_per_second) {
-  return print_size(bytes_per_second) + "/s";
-}
+std::string print_rate(std::uint64_t bytes_per_second) { return print_size(bytes_per_second) + "/s"; }
 
-std::string print_percentage(double percent) {
-  return fmt::format("{}%", percent);
-}
+std::string print_percentage(double percent) { return fmt::format("{}%", percent); }
 
 }  // namespace penstock

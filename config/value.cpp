@@ -55,20 +55,13 @@ const Member* Value::find(std::string_view name) const {
 
 std::string Value::described() const {
   switch (type) {
-    case Type::string:
-      return fmt::format("\"{}\"", shown(written));
-    case Type::integer:
-      return fmt::format("{}", integer);
-    case Type::floating:
-      return fmt::format("{}", floating);
-    case Type::boolean:
-      return boolean ? "true" : "false";
-    case Type::date:
-      return "a date or time";
-    case Type::list:
-      return "a list";
-    case Type::table:
-      break;
+    case Type::string: return fmt::format("\"{}\"", shown(written));
+    case Type::integer: return fmt::format("{}", integer);
+    case Type::floating: return fmt::format("{}", floating);
+    case Type::boolean: return boolean ? "true" : "false";
+    case Type::date: return "a date or time";
+    case Type::list: return "a list";
+    case Type::table: break;
   }
   return "a table";
 }

@@ -1,6 +1,37 @@
+// The command line of Penstock: a table of commands.
+#include <CLI/CLI.hpp>
 #include <cstdio>
 
-int main() {
-  std::puts("penstock");
-  return 0;
+#include "agent/commands/command.h"
+#include "agent/version.h"
+
+namespace {
+
+constexpr penstock::Command kCommands[] = {
+    {"check", "read a configuration as `run` would and say all that is wrong with it", penstock::add_check},
+    {"config", "print the configuration's JSON Schema, an example, or its reference", penstock::add_config},
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("Penstock: sensors and MQTT -> a durable queue on this machine -> exactly once into Kafka", "penstock");
+  app.set_version_flag("--version", penstock::version());
+  app.require_subcommand(1);
+  int status = penstock::kDone;
+  for (const auto& command : kCommands) {
+    command.add(*app.add_subcommand(command.name, command.summary), status);
+  }
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& problem) {
+    return app.exit(problem) == 0 ? penstock::kDone : penstock::kUsage;
+  }
+
+  if (std::fflush(stdout) != 0 && status == penstock::kDone) {
+    std::perror("penstock: stdout");
+    status = penstock::kFailed;
+  }
+  return status;
 }

@@ -21,9 +21,7 @@ brokers = ["k:9092"]
 type = "thing"
 )";
 
-std::optional<std::string> no_variables(const std::string&) {
-  return std::nullopt;
-}
+std::optional<std::string> no_variables(const std::string&) { return std::nullopt; }
 
 Loaded read(const std::string& text, const Environment& environment = no_variables) {
   return load_text(text, {}, sample::kinds(), environment);

@@ -73,8 +73,6 @@ inline KeyTable keys() {
       });
 }
 
-inline std::vector<DriverKind> kinds() {
-  return {{"thing", "a sample", keys()}, {"ring", "another", keys()}};
-}
+inline std::vector<DriverKind> kinds() { return {{"thing", "a sample", keys()}, {"ring", "another", keys()}}; }
 
 }  // namespace penstock::sample
