@@ -1,10 +1,15 @@
 #include "drivers/table.h"
 
+#include "drivers/simulator.h"
+#include "drivers/sysfs.h"
+
 namespace penstock {
 
 const std::vector<DriverType>& driver_types() {
   static const std::vector<DriverType> table = {
       // One line a driver, by name.
+      simulator_driver(),
+      sysfs_driver(),
   };
   return table;
 }
