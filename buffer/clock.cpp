@@ -34,13 +34,9 @@ SystemClock::SystemClock() {
   boot_ = Boot::from_hex(text).value_or(draw<Boot>());
 }
 
-WallTime SystemClock::wall() const {
-  return WallTime(clock_reading(CLOCK_REALTIME));
-}
+WallTime SystemClock::wall() const { return WallTime(clock_reading(CLOCK_REALTIME)); }
 
-BootTime SystemClock::boottime() const {
-  return clock_reading(CLOCK_BOOTTIME);
-}
+BootTime SystemClock::boottime() const { return clock_reading(CLOCK_BOOTTIME); }
 
 bool SystemClock::synchronised() const {
   timex state{};

@@ -40,9 +40,7 @@ constexpr std::uint64_t count_between(Sequence first, Sequence last) {
 
 /// The number of a lane in one store; its name is kept there for ever.
 enum class Lane : std::uint16_t {};
-constexpr std::uint16_t number(Lane lane) {
-  return static_cast<std::uint16_t>(lane);
-}
+constexpr std::uint16_t number(Lane lane) { return static_cast<std::uint16_t>(lane); }
 
 /// 128 random bits. The tag keeps an epoch from being taken for a run.
 template <class Tag>

@@ -16,9 +16,7 @@ std::size_t bytes_of(const Group& group) {
 
 Intake::Intake(std::size_t capacity_bytes) : capacity_(capacity_bytes) {}
 
-bool Intake::room_for(std::size_t bytes) const {
-  return waiting_.empty() || bytes_ + bytes <= capacity_;
-}
+bool Intake::room_for(std::size_t bytes) const { return waiting_.empty() || bytes_ + bytes <= capacity_; }
 
 Ticket Intake::admit(Group& group, std::size_t bytes) {
   waiting_.push_back({std::move(group), bytes});

@@ -4,18 +4,12 @@ namespace penstock {
 
 const char* name_of(Cause cause) {
   switch (cause) {
-    case Cause::evicted:
-      return "evicted";
-    case Cause::expired:
-      return "expired";
-    case Cause::too_large:
-      return "too_large";
-    case Cause::damaged:
-      return "damaged";
-    case Cause::dead_letter:
-      return "dead_letter";
-    case Cause::refused:
-      return "refused";
+    case Cause::evicted: return "evicted";
+    case Cause::expired: return "expired";
+    case Cause::too_large: return "too_large";
+    case Cause::damaged: return "damaged";
+    case Cause::dead_letter: return "dead_letter";
+    case Cause::refused: return "refused";
   }
   return "unknown";
 }

@@ -20,14 +20,10 @@ enum class Fault {
 
 inline const char* name_of(Fault fault) {
   switch (fault) {
-    case Fault::transient:
-      return "transient";
-    case Fault::full:
-      return "full";
-    case Fault::rejected:
-      return "rejected";
-    case Fault::broken:
-      break;
+    case Fault::transient: return "transient";
+    case Fault::full: return "full";
+    case Fault::rejected: return "rejected";
+    case Fault::broken: break;
   }
   return "broken";
 }
@@ -37,18 +33,10 @@ struct Error {
   std::string what;
 };
 
-inline Error transient(std::string what) {
-  return {Fault::transient, std::move(what)};
-}
-inline Error full(std::string what) {
-  return {Fault::full, std::move(what)};
-}
-inline Error rejected(std::string what) {
-  return {Fault::rejected, std::move(what)};
-}
-inline Error broken(std::string what) {
-  return {Fault::broken, std::move(what)};
-}
+inline Error transient(std::string what) { return {Fault::transient, std::move(what)}; }
+inline Error full(std::string what) { return {Fault::full, std::move(what)}; }
+inline Error rejected(std::string what) { return {Fault::rejected, std::move(what)}; }
+inline Error broken(std::string what) { return {Fault::broken, std::move(what)}; }
 
 template <class T = void>
 class [[nodiscard]] Result {

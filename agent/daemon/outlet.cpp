@@ -23,9 +23,7 @@ DriverOutlet::DriverOutlet(Intake& intake, Writer& writer, const Disk& disk, con
   writer_.attach(*this);
 }
 
-DriverOutlet::~DriverOutlet() {
-  writer_.detach(*this);
-}
+DriverOutlet::~DriverOutlet() { writer_.detach(*this); }
 
 Result<Ticket> DriverOutlet::offer(std::vector<Record>& records, std::vector<StateChange>& changes) {
   stamp(records);
@@ -172,9 +170,7 @@ void DriverOutlet::say(std::string_view state) {
   status_.state = state;
 }
 
-void DriverOutlet::close() {
-  closing_.request_stop();
-}
+void DriverOutlet::close() { closing_.request_stop(); }
 
 bool DriverOutlet::announce(std::optional<Record> event) {
   std::lock_guard lock(mutex_);

@@ -12,14 +12,10 @@ namespace penstock {
 
 const char* name_of(DriverState state) {
   switch (state) {
-    case DriverState::starting:
-      return "starting";
-    case DriverState::running:
-      return "running";
-    case DriverState::waiting:
-      return "waiting";
-    case DriverState::ended:
-      break;
+    case DriverState::starting: return "starting";
+    case DriverState::running: return "running";
+    case DriverState::waiting: return "waiting";
+    case DriverState::ended: break;
   }
   return "ended";
 }
@@ -147,9 +143,7 @@ class Supervisor::Supervised {
 
 Supervisor::Supervisor(const Clock& clock, const Settings& settings) : clock_(clock), settings_(settings) {}
 
-Supervisor::~Supervisor() {
-  stop();
-}
+Supervisor::~Supervisor() { stop(); }
 
 void Supervisor::start(std::string name, std::string type, std::unique_ptr<Driver> driver,
                        std::unique_ptr<DriverOutlet> outlet) {

@@ -32,9 +32,7 @@ Result<void> Forwarder::run(std::stop_token stop) {
   return {};
 }
 
-Result<void> Forwarder::step(std::stop_token stop) {
-  return certain_ ? send(stop) : ask(stop);
-}
+Result<void> Forwarder::step(std::stop_token stop) { return certain_ ? send(stop) : ask(stop); }
 
 Result<void> Forwarder::ask(std::stop_token stop) {
   mark_busy();

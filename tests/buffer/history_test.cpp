@@ -6,18 +6,10 @@ namespace penstock {
 namespace {
 namespace history_test {
 
-Run run(char c) {
-  return *Run::from_hex(std::string(32, c));
-}
-Epoch epoch(char c) {
-  return *Epoch::from_hex(std::string(32, c));
-}
-RunEntry started(char id, std::uint64_t first) {
-  return {run(id), epoch('e'), {{"telemetry", Sequence(first)}}};
-}
-Positions upto(std::uint64_t last) {
-  return {{"telemetry", Sequence(last)}};
-}
+Run run(char c) { return *Run::from_hex(std::string(32, c)); }
+Epoch epoch(char c) { return *Epoch::from_hex(std::string(32, c)); }
+RunEntry started(char id, std::uint64_t first) { return {run(id), epoch('e'), {{"telemetry", Sequence(first)}}}; }
+Positions upto(std::uint64_t last) { return {{"telemetry", Sequence(last)}}; }
 History store(std::vector<RunEntry> runs, std::uint64_t last, std::uint64_t delivered) {
   return {{{epoch('e'), {}, {}}}, std::move(runs), upto(last), upto(delivered)};
 }
