@@ -5,7 +5,7 @@ usage: layers.py ROOT      status 0: no problem; 1: each problem on a line of it
 
 The rules (arrows point down only: agent -> drivers -> config -> buffer):
  - a room includes only itself and the rooms below it, by paths from the root;
- - a driver (drivers/NAME.* or drivers/NAME/) includes itself, drivers/driver.h, drivers/table.h, config, and of buffer only its
+ - a driver (drivers/NAME.* or drivers/NAME/) includes itself, what all drivers share, config, and of buffer only its
    vocabulary; never another driver. drivers/table.* is the one place that knows them all;
  - a third-party header is seen by .cpp files of its own room only, never by a header;
  - tests include Catch2 by tests/catch.h only; nothing outside tests includes tests.
@@ -21,7 +21,7 @@ BELOW = {
     "agent": ["agent", "drivers", "config", "buffer"],
 }
 VOCABULARY = ["buffer/record.h", "buffer/result.h", "buffer/clock.h", "buffer/identity.h"]
-SHARED_BY_DRIVERS = ["drivers/driver.h", "drivers/table.h"]
+SHARED_BY_DRIVERS = ["drivers/driver.h", "drivers/table.h", "drivers/polled.h"]
 
 # Third-party headers by how their name begins, and the folders whose .cpp files may see them.
 THIRD_PARTY = {
@@ -58,7 +58,7 @@ def under(path, folder):
 
 def driver_of(path):
     """The driver a file of drivers/ belongs to; None for what all drivers share and for the table."""
-    if path in SHARED_BY_DRIVERS or path in ("drivers/driver.cpp", "drivers/table.cpp"):
+    if path in SHARED_BY_DRIVERS or path == "drivers/table.cpp" or path[:-4] + ".h" in SHARED_BY_DRIVERS:
         return None
     return path.split("/")[1].split(".")[0]
 
