@@ -33,8 +33,8 @@ int main(int argc, char** argv) {
     return penstock::kFailed;
   }
 
-  if (std::fflush(stdout) != 0 && status == penstock::kDone) {
-    std::perror("penstock: stdout");
+  if ((std::fflush(stdout) != 0 || std::ferror(stdout) != 0) && status == penstock::kDone) {
+    std::fputs("penstock: the result could not be written to stdout\n", stderr);
     status = penstock::kFailed;
   }
   return status;
