@@ -1,0 +1,65 @@
+// Keys of the store and the values of its small rows (docs/formats.md, "The store"). Pure functions; parsing a value
+// checks its length and gives nothing when it is wrong.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "buffer/history.h"
+#include "buffer/identity.h"
+#include "buffer/ledger.h"
+
+namespace penstock {
+
+/// `00` name
+std::string meta_key(std::string_view name);
+std::string lane_key(Lane lane);
+std::string marks_key(Lane lane);
+std::string epoch_key(std::uint32_t index);
+std::string run_key(std::uint32_t index);
+std::string ledger_key(std::uint64_t number);
+std::string state_key(std::string_view driver, std::string_view name);
+/// `01` lane, sequence; the key of a block and of a large record's fragment 0
+std::string block_key(Lane lane, Sequence first);
+std::string fragment_key(Lane lane, Sequence sequence, std::uint16_t fragment);
+
+struct BlockKey {
+  Lane lane{};
+  Sequence first;
+  std::uint16_t fragment = 0;  // 0: the key itself
+};
+/// Nothing: not a key under `01`.
+std::optional<BlockKey> parse_block_key(std::string_view key);
+
+struct Marks {
+  Sequence last, delivered, dropped;
+  bool operator==(const Marks&) const = default;
+};
+std::string encode_marks(const Marks& marks);
+std::optional<Marks> parse_marks(std::string_view value);
+
+using LaneFirsts = std::map<Lane, Sequence>;
+
+struct EpochRow {
+  Epoch epoch;
+  Digest forked_from;
+  LaneFirsts first;
+};
+std::string encode_epoch(const EpochRow& row);
+std::optional<EpochRow> parse_epoch(std::string_view value);
+
+struct RunRow {
+  Run run;
+  Epoch epoch;
+  LaneFirsts first;
+};
+std::string encode_run(const RunRow& row);
+std::optional<RunRow> parse_run(std::string_view value);
+
+std::string encode_ledger_entry(const LedgerEntry& entry);
+std::optional<LedgerEntry> parse_ledger_entry(std::string_view value);
+
+}  // namespace penstock

@@ -1,0 +1,124 @@
+#include "buffer/store.h"
+
+#include "buffer/store_inside.h"
+
+namespace penstock {
+
+Result<std::unique_ptr<Store>> Store::open(const StoreSettings& settings, const Clock& clock) {
+  auto inside = Inside::open(settings, clock);
+  if (!inside) return inside.error();
+  return std::unique_ptr<Store>(new Store(std::move(*inside)));
+}
+
+Store::Store(std::unique_ptr<Inside> inside) : inside_(std::move(inside)) {}
+
+Store::~Store() { (void)inside_->sync(); }
+
+Result<void> Store::commit(std::span<const Group> groups) { return inside_->commit(groups); }
+Result<void> Store::sync() { return inside_->sync(); }
+Result<void> Store::settle(const Settlement& settlement) { return inside_->settle(settlement); }
+
+bool Store::wants_commit() const {
+  std::lock_guard lock(inside_->mutex);
+  const auto& state = inside_->state;
+  if (state.more_to_delete || !state.struck.empty() || !state.suspects.empty()) return true;
+  if (state.close_wanted > state.closed) return true;
+  for (const auto& lane : state.lanes) {
+    if (lane.marks.delivered > lane.stored_delivered) return true;
+  }
+  return false;
+}
+
+Result<Batch> Store::read(const BatchLimits& limits) const { return inside_->read(limits); }
+void Store::delivered(const Batch& batch) { inside_->delivered(batch); }
+
+Watermark& Store::durable() { return inside_->durable; }
+
+std::uint64_t Store::committed() const {
+  std::lock_guard lock(inside_->mutex);
+  return inside_->state.committed;
+}
+
+History Store::history() const {
+  std::lock_guard lock(inside_->mutex);
+  return inside_->state.history();
+}
+
+StoreStatus Store::status() const {
+  StoreStatus status;
+  auto pages = inside_->environment->pages();
+  status.page_bytes = inside_->environment->page_bytes();
+  status.used_pages = pages.used;
+  status.free_pages = pages.free;
+  status.capacity_pages = pages.capacity;
+
+  std::lock_guard lock(inside_->mutex);
+  const auto& state = inside_->state;
+  for (std::size_t i = 0; i < state.lanes.size(); ++i) {
+    const auto& lane = state.lanes[i];
+    const auto& marks = lane.marks;
+    LaneStatus row{Lane{static_cast<std::uint16_t>(i)},
+                   lane.name,
+                   lane.priority,
+                   marks.dropped,
+                   marks.delivered,
+                   lane.durable,
+                   marks.last,
+                   0};
+    auto gone = std::max(marks.delivered, marks.dropped);
+    row.records = gone < lane.durable ? count_between(gone.next(), lane.durable) : 0;
+    status.lanes.push_back(std::move(row));
+  }
+  status.epoch = state.epochs.back().epoch;
+  status.run = state.runs.back().run;
+  status.commits = state.committed;
+  status.syncs = state.syncs;
+  for (const auto& [entry, content] : state.ledger.entries()) {
+    if (state.struck.count(entry) == 0) ++status.ledger_entries;
+  }
+  for (std::size_t cause = 1; cause < state.given_up.size(); ++cause) {
+    if (state.given_up[cause] != 0) status.given_up.emplace_back(static_cast<Cause>(cause), state.given_up[cause]);
+  }
+  return status;
+}
+
+std::optional<Lane> Store::lane(std::string_view name) const {
+  std::lock_guard lock(inside_->mutex);
+  const auto& lanes = inside_->state.lanes;
+  for (std::size_t i = 0; i < lanes.size(); ++i) {
+    if (lanes[i].name == name) return Lane{static_cast<std::uint16_t>(i)};
+  }
+  return std::nullopt;
+}
+
+std::string Store::name_of(Lane lane) const {
+  std::lock_guard lock(inside_->mutex);
+  const auto& lanes = inside_->state.lanes;
+  return number(lane) < lanes.size() ? lanes[number(lane)].name : std::string();
+}
+
+Result<std::optional<std::string>> Store::state(std::string_view driver, std::string_view name) const {
+  Transaction snapshot(*inside_->environment, Transaction::Access::read);
+  std::optional<std::string> result;
+  if (auto value = snapshot.get(state_key(driver, name))) result = std::string(*value);
+  if (snapshot.code() != 0) return broken("read state: " + text_of(snapshot.code()));
+  return result;
+}
+
+Result<std::vector<std::pair<std::string, std::string>>> Store::states(std::string_view driver,
+                                                                       std::string_view prefix) const {
+  Transaction snapshot(*inside_->environment, Transaction::Access::read);
+  std::vector<std::pair<std::string, std::string>> result;
+  std::string from = state_key(driver, prefix);
+  std::size_t name_at = from.size() - prefix.size();
+  {
+    Cursor cursor(snapshot);
+    for (bool more = cursor.seek(from); more && cursor.key().substr(0, from.size()) == from; more = cursor.next()) {
+      result.emplace_back(cursor.key().substr(name_at), cursor.value());
+    }
+  }
+  if (snapshot.code() != 0) return broken("read states: " + text_of(snapshot.code()));
+  return result;
+}
+
+}  // namespace penstock

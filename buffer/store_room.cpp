@@ -1,0 +1,172 @@
+#include <fmt/format.h>
+#include <sys/statvfs.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "buffer/bytes.h"
+#include "buffer/store_inside.h"
+
+namespace penstock {
+namespace {
+
+constexpr std::uint64_t kReservePages = 256;
+constexpr std::uint64_t kEvictPages = 32;
+constexpr std::uint64_t kFullDiskBytes = 4 << 20;
+// Estimates may err by this much before a commit has to be packed twice.
+constexpr double kCaution = 1.25;
+
+}  // namespace
+
+std::uint64_t Store::Inside::reserve_pages() const {
+  return std::min(kReservePages, environment->pages().capacity / 8);
+}
+
+std::uint64_t Store::Inside::available_pages() const {
+  auto free = environment->pages().free;
+  auto reserve = reserve_pages();
+  return free > reserve ? free - reserve : 0;
+}
+
+/// Roughly; a record larger than a page is taken to be incompressible.
+double Store::Inside::pages_for(const Group& group) const {
+  auto room = static_cast<double>(coder->room());
+  double ratio = settings.compression_level == 0 ? 1.0 : std::min(1.0, kCaution * packers[number(group.lane)].ratio());
+  double pages = 0;
+  for (const auto& record : group.records) {
+    auto bytes = static_cast<double>(record.bytes());
+    if (bytes > static_cast<double>(settings.max_record_bytes)) continue;
+    pages += bytes > 2 * room ? bytes / room + 1 : bytes * ratio / room;
+  }
+  return pages;
+}
+
+bool Store::Inside::empty() const {
+  return std::all_of(state.lanes.begin(), state.lanes.end(), [](const LaneState& lane) {
+    return std::max(lane.marks.delivered, lane.marks.dropped) >= lane.marks.last;
+  });
+}
+
+bool Store::Inside::disk_is_full(DatabaseCode code) const {
+  if (code == ENOSPC || code == EDQUOT) return true;
+  if (code != EIO) return false;  // LMDB says EIO for a write that was cut short
+  struct statvfs disk {};
+  if (::statvfs(directory.path().c_str(), &disk) != 0) return false;
+  return static_cast<std::uint64_t>(disk.f_bavail) * disk.f_frsize < kFullDiskBytes;
+}
+
+Result<std::vector<std::optional<Cause>>> Store::Inside::make_room(std::span<const Group> groups,
+                                                                   std::uint64_t at_least) {
+  std::vector<std::optional<Cause>> fates(groups.size());
+  std::vector<double> pages;
+  double sum = 0;
+  for (const auto& group : groups) sum += pages.emplace_back(pages_for(group));
+  auto estimate = sum == 0 ? 0.0 : sum + static_cast<double>(state.lanes.size()) + 8;
+  auto need = std::max(at_least, static_cast<std::uint64_t>(estimate));
+  if (available_pages() >= need) return fates;
+
+  while (available_pages() < need && state.more_to_delete) {
+    Draft draft = begin_draft();
+    auto outcome = write(draft);
+    if (outcome == Outcome::broken) return failed();
+    if (outcome == Outcome::no_room && !let_pages_ripen()) break;
+  }
+  bool evicts = settings.when_full == WhenFull::evict_oldest;
+  while (evicts && available_pages() < need && evict()) {
+  }
+  if (!failure.empty()) return failed();
+  auto available = static_cast<double>(available_pages());
+  if (available >= static_cast<double>(need)) return fates;
+
+  bool hopeless = empty();  // nothing more can leave: what does not fit now never will
+  if (!hopeless && settings.when_full != WhenFull::reject_newest) {
+    auto counts = environment->pages();
+    return full(fmt::format("{}: {} of {} pages in use, {} more are needed", directory.path().string(), counts.used,
+                            counts.capacity, need));
+  }
+  // As many groups as fit, in order. When the estimate was proved wrong, by that factor.
+  double factor = estimate > 0 ? std::max(1.0, static_cast<double>(need) / estimate) : 1.0;
+  available -= static_cast<double>(state.lanes.size()) + 8;
+  for (std::size_t i = 0; i < groups.size(); ++i) {
+    if (groups[i].records.empty()) continue;
+    double takes = factor * pages[i];
+    if (takes <= available) {
+      available -= takes;
+    } else {
+      fates[i] = hopeless ? Cause::too_large : Cause::refused;
+    }
+  }
+  return fates;
+}
+
+bool Store::Inside::evict() {
+  auto most = std::clamp<std::uint64_t>(environment->pages().capacity / 16, 1, kEvictPages);
+  bool any = false;
+  for (auto pages = most; pages > 0; pages /= 2) {
+    auto outcome = evict_pages(pages, &any);
+    if (outcome != Outcome::no_room) return any && outcome == Outcome::done;
+  }
+  return let_pages_ripen() && evict_pages(1, &any) == Outcome::done && any;
+}
+
+/// The lane with the lowest priority, among equals the one with the oldest first block.
+std::optional<Lane> Store::Inside::next_victim(Transaction& transaction, const Draft& draft) const {
+  std::optional<Lane> victim;
+  int lowest = 0;
+  std::int64_t oldest = 0;
+  for (std::size_t i = 0; i < draft.marks.size(); ++i) {
+    Lane lane{static_cast<std::uint16_t>(i)};
+    if (victim && state.lanes[i].priority < lowest) continue;
+    auto span = BlockWalk(transaction, lane).next();
+    if (!span) continue;
+    auto value = transaction.get(block_key(lane, span->first));
+    auto wall = value && value->size() >= kBlockHeaderBytes ? load_little<std::int64_t>(value->data() + 104) : 0;
+    if (victim && state.lanes[i].priority == lowest && wall >= oldest) continue;
+    victim = lane;
+    lowest = state.lanes[i].priority;
+    oldest = wall;
+  }
+  return victim;
+}
+
+Outcome Store::Inside::evict_pages(std::uint64_t pages, bool* any) {
+  Draft draft = begin_draft();
+  draft.suspects.clear();  // later, when there is room
+  draft.more_to_delete = state.more_to_delete;
+  Transaction transaction(*environment, Transaction::Access::write);
+  while (pages > 0) {
+    auto lane = next_victim(transaction, draft);
+    if (!lane) break;
+    auto& marks = draft.marks[number(*lane)];
+    auto span = BlockWalk(transaction, *lane).next();
+    if (!span) break;
+    Sequence last = span->until(marks.last);
+    marks.dropped = std::max(marks.dropped, last);
+    if (auto* next = draft.ledger.following(*lane, span->first)) last = std::min(last, next->first.previous());
+    give_up(draft, *lane, span->first, last, Cause::evicted);
+    erase_block(transaction, *lane, *span);
+    auto& packer = packers[number(*lane)];
+    if (packer.open() && packer.open_first() == span->first) draft.closing.insert(*lane);
+    pages -= std::min<std::uint64_t>(pages, span->pieces);
+    *any = true;
+  }
+  if (!*any && transaction.code() == 0) return Outcome::done;
+  return finish(transaction, draft);
+}
+
+/// Two commits that free next to nothing: then the pages freed before them can be used.
+bool Store::Inside::let_pages_ripen() {
+  for (int i = 0; i < 2; ++i) {
+    Draft draft = begin_draft();
+    draft.suspects.clear();
+    draft.more_to_delete = state.more_to_delete;
+    std::string format;
+    append_big(format, kManifestFormat);
+    draft.changes.emplace_back(meta_key("format"), format);
+    Transaction transaction(*environment, Transaction::Access::write);
+    if (finish(transaction, draft) != Outcome::done) return false;
+  }
+  return true;
+}
+
+}  // namespace penstock

@@ -1,0 +1,105 @@
+// A store in a directory of its own, with verbs, so that a case is a few lines.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "buffer/store.h"
+#include "tests/catch.h"
+#include "tests/fakes/fake_clock.h"
+#include "tests/fakes/temp_dir.h"
+
+namespace penstock {
+
+class StoreFixture {
+ public:
+  StoreFixture() {
+    settings.directory = directory.path() / "queue";
+    settings.agent = "gw-1";
+    settings.capacity_bytes = 8 << 20;
+  }
+
+  void open() {
+    store.reset();
+    auto opened = Store::open(settings, clock);
+    if (!opened) FAIL(opened.error().what);
+    store = std::move(*opened);
+  }
+
+  /// Orderly or not makes no difference to the file: a killed process has no destructor, and neither does this copy.
+  void reopen() { open(); }
+
+  static Record record(std::string payload, std::string stream = "boiler/temp") {
+    Record result;
+    result.driver = "plant";
+    result.stream = std::move(stream);
+    result.payload = std::move(payload);
+    return result;
+  }
+
+  Group group(std::vector<std::string> payloads, std::string lane = "telemetry") {
+    Group result;
+    result.lane = store->lane(lane).value();
+    result.driver = "plant";
+    for (auto& payload : payloads) result.records.push_back(record(std::move(payload)));
+    return result;
+  }
+
+  void commit(const std::vector<Group>& groups = {}) {
+    auto done = store->commit(groups);
+    if (!done) FAIL(done.error().what);
+  }
+  void put(std::vector<std::string> payloads, std::string lane = "telemetry") {
+    commit({group(std::move(payloads), std::move(lane))});
+  }
+  /// `count` records p<first>..., one commit for each `per_commit`.
+  void put_many(std::size_t count, std::size_t per_commit = 100, std::string lane = "telemetry") {
+    std::vector<std::string> payloads;
+    for (std::size_t i = 0; i < count; ++i) {
+      payloads.push_back(payload(++written_));
+      if (payloads.size() == per_commit || i + 1 == count) put(std::exchange(payloads, {}), lane);
+    }
+  }
+  static std::string payload(std::uint64_t number) {
+    return "{\"value\":" + std::to_string(number * 7919 % 100'003) + ",\"n\":" + std::to_string(number) + "}";
+  }
+  void sync() {
+    auto done = store->sync();
+    if (!done) FAIL(done.error().what);
+  }
+  Batch read(BatchLimits limits = {}) {
+    auto batch = store->read(limits);
+    if (!batch) FAIL(batch.error().what);
+    return std::move(*batch);
+  }
+  std::vector<std::string> payloads(const Batch& batch) {
+    std::vector<std::string> result;
+    for (const auto& stored : batch.records) result.push_back(stored.record.payload);
+    return result;
+  }
+  std::vector<std::string> read_payloads(BatchLimits limits = {}) { return payloads(read(limits)); }
+  Batch deliver(BatchLimits limits = {}) {
+    auto batch = read(limits);
+    store->delivered(batch);
+    return batch;
+  }
+  LaneStatus lane(std::string name = "telemetry") {
+    for (auto& row : store->status().lanes) {
+      if (row.name == name) return row;
+    }
+    FAIL("no lane " + name);
+    return {};
+  }
+
+  TempDir directory;
+  FakeClock clock;
+  StoreSettings settings;
+  std::unique_ptr<Store> store;
+
+ private:
+  std::uint64_t written_ = 0;
+};
+
+}  // namespace penstock
