@@ -91,7 +91,10 @@ Settlement settle(const History& ours, const std::optional<Checkpoint>& checkpoi
   const auto& theirs = checkpoint->runs;
   const Run& newest = theirs.back().run;
   auto known = index_of(ours.runs, newest);
-  if (known && reaches(end_of(ours.runs, *known, ours.last), checkpoint->delivered)) {
+  // A copy may have sent nothing of its own runs yet and still have overwritten our checkpoint: its epoch betrays it.
+  bool our_epoch = std::any_of(ours.epochs.begin(), ours.epochs.end(),
+                               [&](const EpochEntry& entry) { return entry.epoch == checkpoint->epoch; });
+  if (our_epoch && known && reaches(end_of(ours.runs, *known, ours.last), checkpoint->delivered)) {
     // Our own checkpoint: the ordinary case.
     result.delivered = max_of(ours.delivered, checkpoint->delivered);
     result.ledger = checkpoint->ledger;

@@ -38,7 +38,7 @@ struct EpochEntry {
 
 /// Written to Kafka in the transaction of the data it speaks of.
 struct Checkpoint {
-  Epoch epoch;                 // the epoch of the newest record
+  Epoch epoch;                 // the newest epoch of the store that wrote it
   std::vector<RunEntry> runs;  // oldest first; the newest 32 that numbered anything up to `delivered`
   Positions delivered;         // per lane, the last sequence up to which Kafka holds everything (or a gap record)
   std::uint64_t ledger = 0;    // the number of the last ledger entry sent as a gap record

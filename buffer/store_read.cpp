@@ -253,18 +253,6 @@ class BatchReading {
     batch.after.runs = runs_up_to(history_, positions_);
     if (batch.after.runs.empty() && view_.state.run_stored) batch.after.runs.push_back(history_.runs.back());
     batch.after.epoch = history_.epochs.back().epoch;
-    if (batch.records.empty()) return;
-    auto age = [&](const Epoch& epoch) {
-      std::size_t i = history_.epochs.size();
-      while (i > 0 && history_.epochs[i - 1].epoch != epoch) --i;
-      return i;
-    };
-    std::size_t newest = 0;
-    for (const auto& record : batch.records) {
-      if (newest != 0 && history_.epochs[newest - 1].epoch == record.epoch) continue;
-      newest = std::max(newest, age(record.epoch));
-    }
-    if (newest != 0) batch.after.epoch = history_.epochs[newest - 1].epoch;
   }
 
   /// Only believed when the snapshot is the one that the view describes: else the writer was simply faster.

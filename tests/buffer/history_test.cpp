@@ -51,6 +51,15 @@ TEST_CASE("a store restored from a backup of the same run is a fork at the backu
   CHECK(at(result.delivered, "telemetry") == Sequence(50));
 }
 
+TEST_CASE("a checkpoint of an epoch we do not know is a fork, although all its runs are ours", "[history]") {
+  // The copy forked away from us, sent some of what we share, and nothing of its own runs yet.
+  auto theirs = checkpoint({started('1', 1)}, 80);
+  theirs.epoch = epoch('f');
+  auto result = settle(store({started('1', 1), started('2', 101)}, 200, 50), theirs);
+  CHECK(result.fork);
+  CHECK(at(result.delivered, "telemetry") == Sequence(80));
+}
+
 TEST_CASE("a fork never takes back what we know to be delivered", "[history]") {
   auto result = settle(store({started('1', 1), started('b', 101)}, 300, 250),
                        checkpoint({started('1', 1), started('a', 101)}, 180));
