@@ -93,7 +93,6 @@ std::optional<std::string_view> own_topic(const Settings& settings) {
   for (const auto& driver : settings.drivers) drivers.insert(driver.name);
   for (const auto& driver : drivers) {
     for (const auto& lane : settings.lanes) {
-      if (lane.name == "gaps" || lane.name == "checkpoints") continue;  // a problem of its own
       auto pattern = topic_pattern(settings.kafka.topic, settings.agent.id, driver, lane.name);
       for (auto topic : kOwnTopics) {
         if (matches(pattern, topic)) return topic;
@@ -194,7 +193,7 @@ void check_together(const Settings& settings, const Value& root, Reading& readin
   std::vector<std::string> lanes;
   for (const auto& lane : settings.lanes) lanes.push_back(lane.name);
   for (const auto& driver : settings.drivers) {
-    if (!reading.whole || lanes.empty() || std::find(lanes.begin(), lanes.end(), driver.lane) != lanes.end()) continue;
+    if (!reading.whole || std::find(lanes.begin(), lanes.end(), driver.lane) != lanes.end()) continue;
     auto near = nearest(driver.lane, lanes);
     problem(place_along(root, {"drivers", driver.name, "lane"}),
             fmt::format("drivers.{}.lane is \"{}\", expected one of the lanes {}{}", driver.name, driver.lane,
@@ -212,12 +211,10 @@ void check_together(const Settings& settings, const Value& root, Reading& readin
 
   if (template_check(settings.kafka.topic).empty()) {
     if (auto topic = own_topic(settings)) {
-      const Member* given = kafka != nullptr ? kafka->value.find("topic") : nullptr;
-      auto shown = given != nullptr ? given->value.described() : fmt::format("\"{}\"", settings.kafka.topic);
       problem(place_along(root, {"kafka", "topic"}),
-              fmt::format("kafka.topic is {} and may yield \"{}\", Penstock's own topic, expected one that cannot, "
+              fmt::format("kafka.topic is \"{}\" and may yield \"{}\", Penstock's own topic, expected one that cannot, "
                           "for example \"data.{{stream}}\"",
-                          shown, *topic));
+                          settings.kafka.topic, *topic));
     }
   }
 
