@@ -1,0 +1,34 @@
+// Where does Kafka say this agent stands? Reads the newest checkpoint of the agent back.
+//
+// The order is what makes it true: init_transactions has returned before (no transaction of ours can still land), the end
+// of the partition is asked as read_uncommitted (a read_committed end would lie before the oldest open transaction of any
+// agent), and then all up to that end is read as read_committed, which waits until those transactions are decided.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "agent/kafka/client.h"
+#include "buffer/history.h"
+#include "buffer/result.h"
+
+namespace penstock {
+
+struct CheckpointPlace {
+  std::int32_t partition = 0;
+  std::int64_t offset = 0;
+};
+
+struct FoundCheckpoint {
+  Checkpoint checkpoint;
+  CheckpointPlace place;
+};
+
+/// `uncommitted` is a client of that role. `hint`: where our last checkpoint is believed to lie; without one (or with one
+/// that leads nowhere) growing parts of the end of `expected` are read, then every partition. Nothing: there is none.
+/// `transient`: not now; also when the newest one cannot be understood, for going on from anything else would be a guess.
+Result<std::optional<FoundCheckpoint>> read_checkpoint(const KafkaSinkSettings& settings, rd_kafka_s* uncommitted,
+                                                       std::int32_t partitions, std::int32_t expected,
+                                                       std::optional<CheckpointPlace> hint, const Patience& patience);
+
+}  // namespace penstock

@@ -1,0 +1,200 @@
+#include "agent/kafka/client.h"
+
+#include <fmt/format.h>
+#include <librdkafka/rdkafka.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <condition_variable>
+#include <utility>
+#include <vector>
+
+namespace penstock {
+namespace {
+
+using Properties = std::vector<std::pair<std::string, std::string>>;
+
+struct ConfDeleter {
+  void operator()(rd_kafka_conf_t* conf) const { rd_kafka_conf_destroy(conf); }
+};
+
+ClientEvents* events_of(void* opaque) { return static_cast<ClientEvents*>(opaque); }
+
+void on_log(const rd_kafka_t* client, int level, const char* facility, const char* text) {
+  if (std::string_view(facility) == "CONFWARN") return;  // properties meant for the other kind of client
+  spdlog::debug("kafka: {}: {}", facility, text);
+  auto* events = client != nullptr ? events_of(rd_kafka_opaque(client)) : nullptr;
+  if (events != nullptr && level <= 4) events->note(text);  // syslog's warning and worse
+}
+
+void on_error(rd_kafka_t*, int error, const char* reason, void* opaque) {
+  events_of(opaque)->note(fmt::format("{}: {}", rd_kafka_err2str(static_cast<rd_kafka_resp_err_t>(error)), reason));
+}
+
+void on_delivery(rd_kafka_t*, const rd_kafka_message_t* message, void* opaque) {
+  auto* events = events_of(opaque);
+  if (events->on_delivery) events->on_delivery(message->err, message->offset, message->_private);
+}
+
+std::string brokers_of(const KafkaSettings& kafka) {
+  std::string all;
+  for (const auto& broker : kafka.brokers) all += (all.empty() ? "" : ",") + broker;
+  return all;
+}
+
+/// Meant for bad links; the user may replace each of them.
+Properties defaults(Role role, const KafkaSettings& kafka) {
+  auto socket_timeout =
+      std::max<std::int64_t>(std::min<std::int64_t>(15'000, kafka.transaction_timeout.count() - 100), 10);
+  Properties all = {
+      {"socket.keepalive.enable", "true"}, {"socket.nagle.disable", "true"},
+      {"reconnect.backoff.ms", "500"},     {"reconnect.backoff.max.ms", "30000"},
+      {"broker.address.ttl", "60000"},     {"socket.timeout.ms", std::to_string(socket_timeout)},
+      {"log.connection.close", "false"},
+  };
+  if (role != Role::transactional_producer) {
+    all.insert(
+        all.end(),
+        {{"fetch.wait.max.ms", "20"}, {"fetch.message.max.bytes", "262144"}, {"queued.max.messages.kbytes", "1024"}});
+    return all;
+  }
+  // RAM is not the buffer: what a transaction needs, and no more.
+  auto kilobytes = std::max<std::uint64_t>(16'384, 2 * kafka.batch_bytes / 1024);
+  auto messages = std::max<std::uint64_t>(100'000, 2 * kafka.batch_records + 1'000);
+  all.insert(all.end(),
+             {{"compression.codec", "zstd"},
+              {"linger.ms", "20"},  // the end of a batch flushes anyway
+              {"batch.size", "500000"},
+              {"queue.buffering.max.kbytes", std::to_string(std::min<std::uint64_t>(kilobytes, 2'097'151))},
+              {"queue.buffering.max.messages", std::to_string(std::min<std::uint64_t>(messages, 10'000'000))},
+              // Before compression; what is too large after it is the broker's word.
+              {"message.max.bytes", "16777216"},
+              {"partitioner", "murmur2_random"}});  // as Java's own clients do
+  return all;
+}
+
+/// What exactly once rests on: not the user's to change.
+Properties fixed(Role role, const KafkaSinkSettings& settings) {
+  Properties all = {{"bootstrap.servers", brokers_of(settings.kafka)}, {"client.id", "penstock-" + settings.agent}};
+  if (role == Role::transactional_producer) {
+    all.insert(all.end(), {{"transactional.id", "penstock-" + settings.agent},
+                           {"transaction.timeout.ms", std::to_string(settings.kafka.transaction_timeout.count())},
+                           {"enable.idempotence", "true"}});
+  } else {
+    all.insert(all.end(), {{"isolation.level", role == Role::committed_reader ? "read_committed" : "read_uncommitted"},
+                           {"enable.partition.eof", "true"},
+                           {"enable.auto.commit", "false"},
+                           {"auto.offset.reset", "earliest"},  // never past something unread
+                           {"allow.auto.create.topics", "false"}});
+  }
+  return all;
+}
+
+/// Names that `fixed` sets for either role, and others that would undo it.
+bool is_fixed(const std::string& name) {
+  static constexpr std::string_view names[] = {"bootstrap.servers",
+                                               "metadata.broker.list",
+                                               "client.id",
+                                               "transactional.id",
+                                               "transaction.timeout.ms",
+                                               "enable.idempotence",
+                                               "isolation.level",
+                                               "enable.partition.eof",
+                                               "enable.auto.commit",
+                                               "auto.offset.reset",
+                                               "group.id",
+                                               "message.timeout.ms",
+                                               "delivery.timeout.ms",
+                                               "acks",
+                                               "request.required.acks"};
+  return std::find(std::begin(names), std::end(names), name) != std::end(names);
+}
+
+using Conf = std::unique_ptr<rd_kafka_conf_t, ConfDeleter>;
+
+Result<Conf> make_conf(Role role, const KafkaSinkSettings& settings) {
+  if (settings.kafka.brokers.empty()) return rejected("kafka: no brokers given");
+  Conf conf(rd_kafka_conf_new());
+  char wrong[512];
+  auto set = [&](const std::string& name, const std::string& value) {
+    return rd_kafka_conf_set(conf.get(), name.c_str(), value.c_str(), wrong, sizeof wrong) == RD_KAFKA_CONF_OK;
+  };
+  for (const auto& [name, value] : defaults(role, settings.kafka)) {
+    if (!set(name, value)) return broken(fmt::format("kafka: {}", wrong));
+  }
+  for (const auto& [name, value] : settings.kafka.properties) {
+    if (is_fixed(name)) return rejected(fmt::format("kafka.properties: \"{}\" is set by penstock itself", name));
+    if (!set(name, value)) return rejected(fmt::format("kafka.properties: {}", wrong));
+  }
+  for (const auto& [name, value] : fixed(role, settings)) {
+    if (!set(name, value)) return rejected(fmt::format("kafka: {}", wrong));
+  }
+  return conf;
+}
+
+}  // namespace
+
+void ClientEvents::note(std::string text) {
+  std::lock_guard lock(mutex_);
+  last_ = std::move(text);
+}
+
+std::string ClientEvents::last() const {
+  std::lock_guard lock(mutex_);
+  return last_;
+}
+
+void ClientDeleter::operator()(rd_kafka_s* client) const {
+  if (rd_kafka_type(client) == RD_KAFKA_PRODUCER) {
+    rd_kafka_purge(client, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT | RD_KAFKA_PURGE_F_NON_BLOCKING);
+  }
+  rd_kafka_destroy(client);
+}
+
+void TopicDeleter::operator()(rd_kafka_topic_s* topic) const { rd_kafka_topic_destroy(topic); }
+
+Result<Topic> open_topic(rd_kafka_s* client, const std::string& name) {
+  Topic topic(rd_kafka_topic_new(client, name.c_str(), nullptr));
+  if (!topic) return rejected(fmt::format("topic {}: {}", name, rd_kafka_err2str(rd_kafka_last_error())));
+  return topic;
+}
+
+Result<Client> open_client(Role role, const KafkaSinkSettings& settings, ClientEvents& events) {
+  auto conf = make_conf(role, settings);
+  if (!conf) return conf.error();
+  rd_kafka_conf_set_opaque(conf->get(), &events);
+  rd_kafka_conf_set_log_cb(conf->get(), on_log);
+  rd_kafka_conf_set_error_cb(conf->get(), on_error);
+  if (role == Role::transactional_producer) rd_kafka_conf_set_dr_msg_cb(conf->get(), on_delivery);
+
+  char wrong[512];
+  auto type = role == Role::transactional_producer ? RD_KAFKA_PRODUCER : RD_KAFKA_CONSUMER;
+  Client client(rd_kafka_new(type, conf->get(), wrong, sizeof wrong));
+  if (!client) return rejected(fmt::format("kafka: {}", wrong));
+  conf->release();  // the client has it
+  return client;
+}
+
+Result<void> check_client_settings(const KafkaSinkSettings& settings) {
+  if (auto conf = make_conf(Role::transactional_producer, settings); !conf) return conf.error();
+  return {};
+}
+
+int Patience::slice_ms() const { return static_cast<int>(std::clamp<std::int64_t>(left().count(), 1, 200)); }
+
+bool rest(const Patience& patience) {
+  std::mutex mutex;
+  std::condition_variable_any never;
+  std::unique_lock lock(mutex);
+  never.wait_for(lock, patience.stop(), std::chrono::milliseconds(patience.slice_ms()), [] { return false; });
+  return !patience.over();
+}
+
+std::string take_text(rd_kafka_error_s* error) {
+  if (error == nullptr) return {};
+  std::string text = rd_kafka_error_string(error);
+  rd_kafka_error_destroy(error);
+  return text;
+}
+
+}  // namespace penstock

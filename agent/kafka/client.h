@@ -1,0 +1,90 @@
+// Handles of librdkafka with our settings on them: what the other files of this room share.
+//
+// A handle may be used by any thread and destroyed by one. Its own threads report to ClientEvents, which must outlive it.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <stop_token>
+#include <string>
+
+#include "buffer/result.h"
+#include "config/settings.h"
+
+struct rd_kafka_s;
+struct rd_kafka_error_s;
+struct rd_kafka_topic_s;
+
+namespace penstock {
+
+struct KafkaSinkSettings {
+  std::string agent;
+  KafkaSettings kafka;
+  bool look_after_topics =
+      true;  // false: our own topics are known to be right (MockCluster, which has no admin requests)
+};
+
+/// What librdkafka says by itself. Its log lines go to our log at level debug (they repeat with every try); the last one
+/// of weight is kept for status.
+class ClientEvents {
+ public:
+  /// Called for every produced record, in the thread that polls, flushes or commits.
+  std::function<void(int error, std::int64_t offset, const void* opaque)> on_delivery;
+
+  void note(std::string text);  // any thread
+  std::string last() const;     // any thread
+
+ private:
+  mutable std::mutex mutex_;
+  std::string last_;
+};
+
+struct ClientDeleter {
+  void operator()(rd_kafka_s* client) const;
+};
+using Client = std::unique_ptr<rd_kafka_s, ClientDeleter>;
+
+struct TopicDeleter {
+  void operator()(rd_kafka_topic_s* topic) const;
+};
+/// Must be gone before its client is.
+using Topic = std::unique_ptr<rd_kafka_topic_s, TopicDeleter>;
+Result<Topic> open_topic(rd_kafka_s* client, const std::string& name);
+
+enum class Role { transactional_producer, committed_reader, uncommitted_reader };
+
+/// `rejected`: a property librdkafka does not know or a value it does not take. Never waits: it connects by itself.
+Result<Client> open_client(Role role, const KafkaSinkSettings& settings, ClientEvents& events);
+
+/// What open_client would find wrong before it touches the network.
+Result<void> check_client_settings(const KafkaSinkSettings& settings);
+
+/// How long an operation may go on: until the deadline or until stopped, looked at every slice.
+class Patience {
+ public:
+  Patience(std::chrono::milliseconds most, std::stop_token stop)
+      : deadline_(std::chrono::steady_clock::now() + most), stop_(std::move(stop)) {}
+  bool over() const { return stop_.stop_requested() || left() <= std::chrono::milliseconds::zero(); }
+  bool stopped() const { return stop_.stop_requested(); }
+  /// For librdkafka's timeouts: at most 200 ms, at least 1.
+  int slice_ms() const;
+  const std::stop_token& stop() const { return stop_; }
+
+ private:
+  std::chrono::milliseconds left() const {
+    return std::chrono::duration_cast<std::chrono::milliseconds>(deadline_ - std::chrono::steady_clock::now());
+  }
+  std::chrono::steady_clock::time_point deadline_;
+  std::stop_token stop_;
+};
+
+/// Sleeps a slice; false when patience is over.
+bool rest(const Patience& patience);
+
+/// The text of a librdkafka error, which is freed. "" for none.
+std::string take_text(rd_kafka_error_s* error);
+
+}  // namespace penstock

@@ -1,0 +1,283 @@
+#include "agent/kafka/kafka_sink.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <utility>
+
+#include "agent/kafka/checkpoint_reader.h"
+#include "agent/kafka/headers.h"
+#include "agent/kafka/messages.h"
+#include "agent/kafka/producer.h"
+#include "agent/kafka/template.h"
+#include "agent/kafka/topics.h"
+
+namespace penstock {
+namespace {
+
+constexpr const char* kPlaceNote = "kafka/checkpoint";  // "partition:offset" of our newest checkpoint
+constexpr std::chrono::milliseconds kTopicPatience{10'000};
+
+std::string place_text(const CheckpointPlace& place) { return fmt::format("{}:{}", place.partition, place.offset); }
+
+std::optional<CheckpointPlace> parse_place(const std::optional<std::string>& text) {
+  if (!text) return std::nullopt;
+  CheckpointPlace place;
+  const char* end = text->data() + text->size();
+  auto [colon, wrong] = std::from_chars(text->data(), end, place.partition);
+  if (wrong != std::errc() || colon == end || *colon != ':') return std::nullopt;
+  auto [last, also_wrong] = std::from_chars(colon + 1, end, place.offset);
+  if (also_wrong != std::errc() || last != end || place.partition < 0 || place.offset < 0) return std::nullopt;
+  return place;
+}
+
+}  // namespace
+
+struct KafkaSink::Inside {
+  Inside(const KafkaSinkSettings& given, LaneNames names, Notes& kept, const Clock& time, Template topic, Template key)
+      : settings(given),
+        lanes(std::move(names)),
+        notes(kept),
+        clock(time),
+        topic_template(std::move(topic)),
+        key_template(std::move(key)),
+        headers(given.agent, given.kafka.headers) {}
+
+  Result<std::optional<Checkpoint>> resume(const Patience& patience);
+  Result<void> transact(const Batch& batch, const Patience& patience);
+  Result<void> produce_all(const Batch& batch, const Patience& patience);
+  Result<void> find_topics(const Batch& batch, const Patience& patience);
+  Result<rd_kafka_topic_s*> find_topic(const std::string& name, const Patience& patience);
+  const std::string& lane_name(Lane lane);
+  std::string name_of_message(const Batch& batch, std::size_t number);
+  std::chrono::milliseconds transaction_timeout() const { return settings.kafka.transaction_timeout; }
+
+  template <class Result>
+  void tell(const Result& result);
+
+  const KafkaSinkSettings settings;
+  const LaneNames lanes;
+  Notes& notes;
+  const Clock& clock;
+  const Template topic_template, key_template;
+  HeaderWriter headers;
+
+  std::shared_ptr<Producer> producer;  // none: resume makes one
+  bool ready = false;                  // it was initialised and the checkpoint read
+  bool verified = false;               // our own topics are what they must be
+  std::int32_t partition = 0;          // of our checkpoints
+  std::map<Lane, std::string> lane_names;
+  std::vector<rd_kafka_topic_s*> topics;  // of the records of the batch at hand
+  std::string topic_text, key_text;
+
+  mutable std::mutex mutex;
+  KafkaSinkStatus status;  // under the mutex
+};
+
+KafkaSink::KafkaSink(std::unique_ptr<Inside> inside) : inside_(std::move(inside)) {}
+KafkaSink::~KafkaSink() = default;
+
+Result<std::unique_ptr<KafkaSink>> KafkaSink::open(const KafkaSinkSettings& settings, LaneNames lanes, Notes& notes,
+                                                   const Clock& clock) {
+  auto topic = Template::parse(settings.kafka.topic);
+  if (!topic) return rejected("kafka.topic: " + topic.error().what);
+  auto key = Template::parse(settings.kafka.key);
+  if (!key) return rejected("kafka.key: " + key.error().what);
+  if (settings.kafka.delivery != Delivery::exactly_once) {
+    return rejected("kafka.delivery: only \"exactly_once\" is available in this version");
+  }
+  if (auto checked = check_client_settings(settings); !checked) return checked.error();
+  auto inside = std::make_unique<Inside>(settings, std::move(lanes), notes, clock, std::move(*topic), std::move(*key));
+  return std::unique_ptr<KafkaSink>(new KafkaSink(std::move(inside)));
+}
+
+Result<std::optional<Checkpoint>> KafkaSink::resume(std::stop_token stop) {
+  auto checkpoint = inside_->resume(Patience(inside_->transaction_timeout(), std::move(stop)));
+  inside_->tell(checkpoint);
+  return checkpoint;
+}
+
+Result<void> KafkaSink::commit(const Batch& batch, std::stop_token stop) {
+  auto committed = inside_->transact(batch, Patience(inside_->transaction_timeout(), std::move(stop)));
+  inside_->tell(committed);
+  if (!committed) {
+    inside_->ready = false;
+    inside_->producer.reset();
+  }
+  return committed;
+}
+
+KafkaSinkStatus KafkaSink::status() const {
+  std::lock_guard lock(inside_->mutex);
+  return inside_->status;
+}
+
+template <class Result>
+void KafkaSink::Inside::tell(const Result& result) {
+  auto complaint = producer ? producer->complaint() : std::string();
+  std::lock_guard lock(mutex);
+  status.connected = result.ok();
+  status.error = result.ok() ? std::string() : result.error().what;
+  if (result.ok()) status.topics.clear();
+  if (!complaint.empty()) status.librdkafka = std::move(complaint);
+}
+
+Result<std::optional<Checkpoint>> KafkaSink::Inside::resume(const Patience& patience) {
+  ready = false;
+  if (!producer) {
+    auto opened = Producer::open(settings);
+    if (!opened) return transient(opened.error().what);
+    producer = std::move(*opened);
+    std::lock_guard lock(mutex);
+    ++status.producers;
+  }
+  // First this: from now on no transaction of an earlier producer can land. Only then is what we read the last word.
+  if (!producer->initialised()) {
+    auto initialised = producer->initialise(patience);
+    if (!initialised) {
+      if (initialised.error().fault != Fault::transient) producer.reset();
+      return transient(initialised.error().what);
+    }
+  }
+  ClientEvents events;
+  auto reader = open_client(Role::uncommitted_reader, settings, events);
+  if (!reader) return transient(reader.error().what);
+  auto partitions = prepare_own_topics(reader->get(), settings.look_after_topics && !verified, patience);
+  if (!partitions) return partitions.error();
+  verified = true;
+
+  auto hint = parse_place(notes.get(kPlaceNote));
+  if (hint && hint->partition >= *partitions) hint.reset();
+  auto expected = hint ? hint->partition : checkpoint_partition(settings.agent, *partitions);
+  auto found = read_checkpoint(settings, reader->get(), *partitions, expected, hint, patience);
+  if (!found) return found.error();
+  partition = expected;
+  ready = true;
+  if (!*found) return std::optional<Checkpoint>();
+  if ((*found)->place.partition == expected) notes.set(kPlaceNote, place_text((*found)->place));
+  return std::optional(std::move((*found)->checkpoint));
+}
+
+Result<void> KafkaSink::Inside::transact(const Batch& batch, const Patience& patience) {
+  if (!ready) return transient("commit without resume");
+  if (auto found = find_topics(batch, Patience(kTopicPatience, patience.stop())); !found) return found;
+  if (auto begun = producer->begin(); !begun) return begun;
+  if (auto produced = produce_all(batch, patience); !produced) return produced;
+  if (auto flushed = producer->flush(patience); !flushed) {
+    auto number = producer->failed_number();
+    if (!number) return flushed;
+    return transient(fmt::format("{}: {}", name_of_message(batch, *number), flushed.error().what));
+  }
+  if (auto committed = Producer::commit(producer, patience); !committed) return committed;
+
+  if (auto offset = producer->last_offset(); offset >= 0) notes.set(kPlaceNote, place_text({partition, offset}));
+  std::lock_guard lock(mutex);
+  ++status.transactions;
+  status.records += batch.records.size();
+  status.gaps += batch.gaps.size();
+  return {};
+}
+
+Result<rd_kafka_topic_s*> KafkaSink::Inside::find_topic(const std::string& name, const Patience& patience) {
+  auto found = producer->topic(name, patience);
+  if (!found && !patience.stopped()) {
+    std::lock_guard lock(mutex);
+    status.topics[name] = found.error().what;
+  }
+  return found;
+}
+
+/// Before the transaction begins, so that it does not stay open while a topic is waited for.
+Result<void> KafkaSink::Inside::find_topics(const Batch& batch, const Patience& patience) {
+  topics.clear();
+  topics.reserve(batch.records.size());
+  const bool varies = topic_template.varies_by_record();
+  for (std::size_t i = 0; i < batch.records.size(); ++i) {
+    const StoredRecord& stored = batch.records[i];
+    if (!varies && i > 0 && stored.lane == batch.records[i - 1].lane) {
+      topics.push_back(topics.back());
+      continue;
+    }
+    const Record& record = stored.record;
+    topic_template.expand({settings.agent, record.driver, record.stream, lane_name(stored.lane), record.key},
+                          topic_text);
+    make_topic_name(topic_text);
+    auto found = find_topic(topic_text, patience);
+    if (!found) return found.error();
+    topics.push_back(*found);
+    if (producer->topics() > settings.kafka.max_topics + 2) {
+      return transient(fmt::format("lane {}, sequence {}: topic {} would be one more than max_topics = {}",
+                                   lane_name(stored.lane), stored.sequence.value(), topic_text,
+                                   settings.kafka.max_topics));
+    }
+  }
+  if (auto own = find_topic(kCheckpointTopic, patience); !own) return own.error();
+  if (batch.gaps.empty()) return {};
+  if (auto own = find_topic(kGapTopic, patience); !own) return own.error();
+  return {};
+}
+
+Result<void> KafkaSink::Inside::produce_all(const Batch& batch, const Patience& patience) {
+  const WallTime now = clock.wall();
+  std::size_t number = 0;
+  for (const auto& stored : batch.records) {
+    const Record& record = stored.record;
+    const std::string& lane = lane_name(stored.lane);
+    key_template.expand({settings.agent, record.driver, record.stream, lane, record.key}, key_text);
+    Producer::Message message;
+    message.topic = topics[number];
+    message.key = key_text;
+    message.value = record.payload;
+    message.timestamp = kafka_timestamp(record.time, now, settings.kafka.timestamp);
+    message.headers = &headers.write(stored, lane);
+    message.number = ++number;
+    if (auto produced = producer->produce(message, patience); !produced) {
+      return transient(fmt::format("{}: {}", name_of_message(batch, number), produced.error().what));
+    }
+  }
+  for (const auto& gap : batch.gaps) {
+    std::string value = encode_gap(gap, settings.agent, lane_name(gap.lane));
+    Producer::Message message;
+    auto own = find_topic(kGapTopic, patience);
+    if (!own) return own.error();
+    message.topic = *own;
+    message.key = settings.agent;
+    message.value = value;
+    message.number = ++number;
+    if (auto produced = producer->produce(message, patience); !produced) {
+      return transient(fmt::format("{}: {}", name_of_message(batch, number), produced.error().what));
+    }
+  }
+  std::string value = encode_checkpoint(batch.after, settings.agent, now);
+  auto own = find_topic(kCheckpointTopic, patience);
+  if (!own) return own.error();
+  Producer::Message message;
+  message.topic = *own;
+  message.partition = partition;
+  message.key = settings.agent;
+  message.value = value;
+  message.number = ++number;
+  if (auto produced = producer->produce(message, patience); !produced) {
+    return transient(fmt::format("{}: {}", name_of_message(batch, number), produced.error().what));
+  }
+  return {};
+}
+
+const std::string& KafkaSink::Inside::lane_name(Lane lane) {
+  auto& name = lane_names[lane];
+  if (name.empty()) name = lanes(lane);
+  return name;
+}
+
+/// Numbers begin at 1: the records, the gaps, the checkpoint.
+std::string KafkaSink::Inside::name_of_message(const Batch& batch, std::size_t number) {
+  if (number >= 1 && number <= batch.records.size()) {
+    const auto& stored = batch.records[number - 1];
+    return fmt::format("lane {}, sequence {} ({} bytes)", lane_name(stored.lane), stored.sequence.value(),
+                       stored.record.payload.size());
+  }
+  return number <= batch.records.size() + batch.gaps.size() ? "gap record" : "checkpoint";
+}
+
+}  // namespace penstock

@@ -1,0 +1,66 @@
+// KafkaSink: the queue's end. One transaction per batch: its records, its gap records and the checkpoint that speaks of
+// them become visible to read_committed consumers together or never.
+//
+// Threads: the forwarder's calls resume() and commit(); status() may be called by any. librdkafka has threads of its own.
+//
+// Every failure is answered alike: the producer is thrown away, and resume() makes a new one, whose init_transactions
+// ends whatever the old one (or a second agent with our id) had begun, and then reads where Kafka stands. So nothing
+// needs to be known about a failed commit, neither whether it landed nor which class of error it was. It costs a
+// reconnect where an abort could have done; on a link where commits fail, the connection is gone as a rule.
+//
+// A crash at any instant leaves at most one open transaction, which the next life's init_transactions aborts.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <stop_token>
+#include <string>
+
+#include "agent/forward/sink.h"
+#include "agent/kafka/client.h"
+#include "agent/kafka/notes.h"
+#include "buffer/clock.h"
+
+namespace penstock {
+
+/// For status and metrics.
+struct KafkaSinkStatus {
+  bool connected = false;                     // the last call succeeded
+  std::string error;                          // what is wrong now; empty when nothing is
+  std::string librdkafka;                     // its last own complaint, about a broker as a rule; may be old
+  std::map<std::string, std::string> topics;  // that cannot be written to now, and why
+  std::uint64_t transactions = 0, records = 0, gaps = 0, producers = 0;  // since the start
+};
+
+class KafkaSink final : public Sink {
+ public:
+  /// The name of a lane, for ever the same.
+  using LaneNames = std::function<std::string(Lane)>;
+
+  /// `rejected`: settings that can never work: a template, a property librdkafka does not know. Does not wait and does
+  /// not touch the network. What is passed by reference must outlive the sink.
+  static Result<std::unique_ptr<KafkaSink>> open(const KafkaSinkSettings& settings, LaneNames lanes, Notes& notes,
+                                                 const Clock& clock);
+  /// Takes at most about a second: what is not committed is left to the next life.
+  ~KafkaSink() override;
+  KafkaSink(const KafkaSink&) = delete;
+  KafkaSink& operator=(const KafkaSink&) = delete;
+
+  /// At most one transaction timeout, then `transient`; a stop ends it within about a second.
+  Result<std::optional<Checkpoint>> resume(std::stop_token stop) override;
+  /// At most one transaction timeout and some; a stop ends it within about a second, with the outcome unknown.
+  Result<void> commit(const Batch& batch, std::stop_token stop) override;
+
+  KafkaSinkStatus status() const;
+
+ private:
+  struct Inside;
+  explicit KafkaSink(std::unique_ptr<Inside> inside);
+  std::unique_ptr<Inside> inside_;
+};
+
+}  // namespace penstock

@@ -1,0 +1,182 @@
+#include "agent/kafka/producer.h"
+
+#include <fmt/format.h>
+#include <librdkafka/rdkafka.h>
+
+#include <algorithm>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+#include <utility>
+
+#include "agent/kafka/topics.h"
+
+namespace penstock {
+namespace {
+
+/// Where a call that cannot be interrupted leaves its result.
+struct CommitCall {
+  std::mutex mutex;
+  std::condition_variable_any finished;
+  bool done = false;
+  rd_kafka_error_t* error = nullptr;
+
+  ~CommitCall() {
+    if (error != nullptr) rd_kafka_error_destroy(error);
+  }
+};
+
+}  // namespace
+
+Result<std::shared_ptr<Producer>> Producer::open(const KafkaSinkSettings& settings) {
+  std::shared_ptr<Producer> producer(new Producer);
+  producer->events_.on_delivery = [p = producer.get()](int error, std::int64_t offset, const void* opaque) {
+    auto number = reinterpret_cast<std::uintptr_t>(opaque);
+    if (error == RD_KAFKA_RESP_ERR_NO_ERROR) {
+      if (number == p->last_number_) p->last_offset_ = offset;
+      return;
+    }
+    if (p->failed_number_ && *p->failed_number_ <= number) return;
+    p->failed_number_ = number;
+    p->failure_ = rd_kafka_err2str(static_cast<rd_kafka_resp_err_t>(error));
+  };
+  auto client = open_client(Role::transactional_producer, settings, producer->events_);
+  if (!client) return client.error();
+  producer->client_ = std::move(*client);
+  return producer;
+}
+
+std::string Producer::text_of(rd_kafka_error_s* error) {
+  bool fenced = rd_kafka_error_code(error) == RD_KAFKA_RESP_ERR__FENCED;
+  std::string text = rd_kafka_error_string(error);
+  rd_kafka_error_destroy(error);
+  if (fenced) text += " (the link was away for longer than transaction_timeout, or a second agent uses this id)";
+  return text;
+}
+
+Result<void> Producer::initialise(const Patience& patience) {
+  // Resumable: a call that timed out goes on with the next one.
+  while (true) {
+    rd_kafka_error_t* error = rd_kafka_init_transactions(client_.get(), patience.slice_ms());
+    if (error == nullptr) break;
+    bool again = rd_kafka_error_is_retriable(error) && !rd_kafka_error_is_fatal(error);
+    auto text = text_of(error);
+    if (!again) return rejected(fmt::format("init_transactions: {}", text));
+    rd_kafka_poll(client_.get(), 0);
+    if (patience.over()) {
+      auto last = events_.last();
+      return transient(fmt::format("no transaction coordinator yet{}{}", last.empty() ? "" : ": ", last));
+    }
+  }
+  initialised_ = true;
+  return {};
+}
+
+Result<void> Producer::begin() {
+  failed_number_.reset();
+  last_number_ = 0;
+  last_offset_ = -1;
+  if (auto* error = rd_kafka_begin_transaction(client_.get())) {
+    return transient(fmt::format("begin_transaction: {}", text_of(error)));
+  }
+  return {};
+}
+
+Result<void> Producer::produce(const Message& message, const Patience& patience) {
+  rd_kafka_headers_t* headers = nullptr;
+  if (message.headers != nullptr && !message.headers->empty()) {
+    headers = rd_kafka_headers_new(message.headers->size());
+    for (const auto& header : *message.headers) {
+      rd_kafka_header_add(headers, header.name.data(), static_cast<ssize_t>(header.name.size()), header.value.data(),
+                          static_cast<ssize_t>(header.value.size()));
+    }
+  }
+  last_number_ = std::max(last_number_, message.number);
+  rd_kafka_vu_t values[8];
+  values[0].vtype = RD_KAFKA_VTYPE_RKT;
+  values[0].u.rkt = message.topic;
+  values[1].vtype = RD_KAFKA_VTYPE_PARTITION;
+  values[1].u.i32 = message.partition < 0 ? RD_KAFKA_PARTITION_UA : message.partition;
+  values[2].vtype = RD_KAFKA_VTYPE_VALUE;
+  values[2].u.mem.ptr = const_cast<char*>(message.value.data());
+  values[2].u.mem.size = message.value.size();
+  values[3].vtype = RD_KAFKA_VTYPE_KEY;
+  values[3].u.mem.ptr = message.key.empty() ? nullptr : const_cast<char*>(message.key.data());
+  values[3].u.mem.size = message.key.size();
+  values[4].vtype = RD_KAFKA_VTYPE_MSGFLAGS;
+  values[4].u.i =
+      RD_KAFKA_MSG_F_COPY;  // into the message's own allocation: what a purge leaves on the wire must not be ours
+  values[5].vtype = RD_KAFKA_VTYPE_TIMESTAMP;
+  values[5].u.i64 = message.timestamp;
+  values[6].vtype = RD_KAFKA_VTYPE_OPAQUE;
+  values[6].u.ptr = reinterpret_cast<void*>(static_cast<std::uintptr_t>(message.number));
+  values[7].vtype = RD_KAFKA_VTYPE_HEADERS;
+  values[7].u.headers = headers;
+  std::size_t count = headers != nullptr ? 8 : 7;
+
+  while (auto* error = rd_kafka_produceva(client_.get(), values, count)) {
+    bool queue_full = rd_kafka_error_code(error) == RD_KAFKA_RESP_ERR__QUEUE_FULL;
+    auto text = text_of(error);
+    if (queue_full && !patience.over()) {
+      rd_kafka_poll(client_.get(), patience.slice_ms());
+      continue;
+    }
+    if (headers != nullptr) rd_kafka_headers_destroy(headers);
+    return transient(text);
+  }
+  return {};
+}
+
+Result<void> Producer::flush(const Patience& patience) {
+  rd_kafka_resp_err_t error;
+  do {
+    error = rd_kafka_flush(client_.get(), patience.slice_ms());
+    if (failed_number_) return transient(failure_);
+    if (error == RD_KAFKA_RESP_ERR_NO_ERROR) return {};
+  } while (!patience.over());
+  return transient(fmt::format("{} messages are not acknowledged{}", rd_kafka_outq_len(client_.get()),
+                               patience.stopped() ? ", stopped" : ""));
+}
+
+Result<void> Producer::commit(const std::shared_ptr<Producer>& producer, const Patience& patience) {
+  // -1, "the remaining transaction time", as librdkafka asks for: a shorter time would turn into an abort. So a stop cannot
+  // end the call; it leaves the call behind, in a thread of its own.
+  auto call = std::make_shared<CommitCall>();
+  std::thread([call, producer, patience] {
+    rd_kafka_error_t* error = nullptr;
+    while ((error = rd_kafka_commit_transaction(producer->client_.get(), -1)) != nullptr) {
+      bool again = rd_kafka_error_is_retriable(error) && !rd_kafka_error_is_fatal(error) &&
+                   !rd_kafka_error_txn_requires_abort(error);
+      if (!again || !rest(patience)) break;
+      rd_kafka_error_destroy(error);
+    }
+    std::lock_guard lock(call->mutex);
+    call->error = error;
+    call->done = true;
+    call->finished.notify_all();
+  }).detach();
+
+  std::unique_lock lock(call->mutex);
+  auto done = [&] { return call->done; };
+  if (!call->finished.wait(lock, patience.stop(), done) &&
+      !call->finished.wait_for(lock, std::chrono::seconds(1), done)) {
+    return transient("stopped while a commit was under way");
+  }
+  if (call->error == nullptr) return {};
+  auto* error = std::exchange(call->error, nullptr);
+  return transient(fmt::format("commit_transaction: {}", producer->text_of(error)));
+}
+
+Result<rd_kafka_topic_s*> Producer::topic(const std::string& name, const Patience& patience) {
+  if (auto found = topics_.find(name); found != topics_.end()) return found->second.get();
+  auto topic = open_topic(client_.get(), name);
+  if (!topic) return topic.error();
+  TopicLook look;
+  do {
+    look = look_at_topic(client_.get(), topic->get(), patience);
+    if (look.state == TopicState::known) return (topics_[name] = std::move(*topic)).get();
+  } while (look.state != TopicState::refused && rest(patience));
+  return transient(fmt::format("topic {}: {}", name, look.why));
+}
+
+}  // namespace penstock

@@ -1,0 +1,72 @@
+// Producer: one life of a transactional producer, from init_transactions to its first failure.
+//
+// One thread uses it. It is shared only so that a commit that hangs in the network can be left behind by a stop: the
+// thread inside that call then keeps it alive and ends it.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "agent/kafka/client.h"
+#include "agent/kafka/headers.h"
+#include "buffer/result.h"
+
+namespace penstock {
+
+class Producer {
+ public:
+  static Result<std::shared_ptr<Producer>> open(const KafkaSinkSettings& settings);
+
+  /// init_transactions: ends what earlier producers of this id have begun, and fences them. `transient` when patience
+  /// ended: call again. Any other failure: `rejected`, and this producer is of no more use.
+  Result<void> initialise(const Patience& patience);
+  bool initialised() const { return initialised_; }
+
+  /// The topic's handle, once the brokers know it and it has leaders, so that no transaction waits for that.
+  Result<rd_kafka_topic_s*> topic(const std::string& name, const Patience& patience);
+  std::size_t topics() const { return topics_.size(); }
+
+  Result<void> begin();
+
+  /// One message of the open transaction; copied. `number` is given back by failed_number. Waits while the queue is full.
+  struct Message {
+    rd_kafka_topic_s* topic = nullptr;
+    std::int32_t partition = -1;  // -1: by the key
+    std::string_view key, value;
+    std::int64_t timestamp = 0;  // milliseconds; 0: now
+    const std::vector<HeaderView>* headers = nullptr;
+    std::size_t number = 0;
+  };
+  Result<void> produce(const Message& message, const Patience& patience);
+
+  /// Until every message is acknowledged. `transient`, with the first failure among them, or when patience ended.
+  Result<void> flush(const Patience& patience);
+  /// The number of the first message that was refused; nothing if none was.
+  std::optional<std::size_t> failed_number() const { return failed_number_; }
+  /// The offset of the message with the highest number.
+  std::int64_t last_offset() const { return last_offset_; }
+
+  /// Commits what was flushed. A stop leaves it behind after about a second, its outcome unknown.
+  static Result<void> commit(const std::shared_ptr<Producer>& producer, const Patience& patience);
+
+  std::string complaint() const { return events_.last(); }
+
+ private:
+  Producer() = default;
+  std::string text_of(rd_kafka_error_s* error);  // and destroys it
+
+  ClientEvents events_;
+  Client client_;
+  std::unordered_map<std::string, Topic> topics_;  // gone before the client
+  bool initialised_ = false;
+  std::size_t last_number_ = 0;
+  std::optional<std::size_t> failed_number_;
+  std::string failure_;
+  std::int64_t last_offset_ = -1;
+};
+
+}  // namespace penstock

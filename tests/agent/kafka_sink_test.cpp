@@ -1,0 +1,328 @@
+// The sink on librdkafka's mock cluster: the paths it can show. What it cannot (abort, read_committed, fencing) is shown
+// on a real Kafka, in tests/e2e.
+#include "agent/kafka/kafka_sink.h"
+
+#include <chrono>
+#include <thread>
+
+#include "agent/kafka/messages.h"
+#include "agent/kafka/mock_cluster.h"
+#include "agent/kafka/topic_scan.h"
+#include "tests/catch.h"
+#include "tests/fakes/batches.h"
+#include "tests/fakes/fake_clock.h"
+
+namespace penstock {
+namespace {
+namespace kafka_sink_test {
+
+using namespace std::chrono_literals;
+
+class SinkOnMock {
+ public:
+  explicit SinkOnMock(int brokers = 1) : cluster(std::move(*MockCluster::start(brokers))) {
+    cluster->create_topic("penstock.telemetry", 2);
+    settings.agent = "gw-17";
+    settings.look_after_topics = false;
+    settings.kafka.brokers = {cluster->bootstrap()};
+    settings.kafka.transaction_timeout = 5s;
+    settings.kafka.properties = {{"reconnect.backoff.ms", "20"}, {"reconnect.backoff.max.ms", "100"}};
+  }
+
+  std::unique_ptr<KafkaSink> open() {
+    auto sink = KafkaSink::open(settings, BatchMaker::lane_name, notes, clock);
+    INFO((sink ? "" : sink.error().what));
+    REQUIRE(sink);
+    return std::move(*sink);
+  }
+
+  std::optional<Checkpoint> resume(Sink& sink) {
+    auto checkpoint = sink.resume(stop.get_token());
+    INFO((checkpoint ? "" : checkpoint.error().what));
+    REQUIRE(checkpoint);
+    return *checkpoint;
+  }
+
+  void commit(Sink& sink, const Batch& batch) {
+    auto committed = sink.commit(batch, stop.get_token());
+    INFO((committed ? "" : committed.error().what));
+    REQUIRE(committed);
+  }
+
+  std::vector<std::string> values(const std::string& topic) {
+    std::vector<std::string> all;
+    auto scanned = scan_topics(
+        {settings.kafka, {topic}, true}, [&](const SeenRecord& record) { all.emplace_back(record.value); },
+        Patience(10s, {}));
+    INFO((scanned ? "" : scanned.error().what));
+    REQUIRE(scanned);
+    return all;
+  }
+
+  FakeClock clock;
+  std::unique_ptr<MockCluster> cluster;
+  MemoryNotes notes;
+  KafkaSinkSettings settings;
+  std::stop_source stop;
+  BatchMaker maker{clock.wall()};
+};
+
+std::string what_of(const Result<void>& result) { return result ? "no error" : result.error().what; }
+
+bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
+TEST_CASE("a new agent has no checkpoint, and after a commit has that of its batch", "[kafka]") {
+  SinkOnMock test;
+  auto sink = test.open();
+  CHECK(!sink->status().connected);
+  CHECK(!test.resume(*sink));
+  auto batch = test.maker.next(100);
+  test.commit(*sink, batch);
+  CHECK(sink->status().connected);
+  CHECK(sink->status().records == 100);
+
+  auto next_life = test.open();
+  auto checkpoint = test.resume(*next_life);
+  REQUIRE(checkpoint);
+  CHECK(*checkpoint == batch.after);
+}
+
+TEST_CASE("records arrive with value, key, headers and event time", "[kafka]") {
+  SinkOnMock test;
+  auto sink = test.open();
+  test.resume(*sink);
+  test.commit(*sink, test.maker.next(1));
+  std::size_t count = 0;
+  auto scanned = scan_topics(
+      {test.settings.kafka, {"^penstock\\.tele.*"}, true},
+      [&](const SeenRecord& record) {
+        ++count;
+        CHECK(record.value == "record 1");
+        CHECK(record.key == "gw-17/line/1");
+        CHECK(record.timestamp == 1'780'000'000'000);
+        REQUIRE(record.name);
+        CHECK(*record.name == RecordName{"gw-17", "telemetry", test.maker.epoch(), Sequence(1)});
+      },
+      Patience(10s, {}));
+  REQUIRE(scanned);
+  CHECK(count == 1);
+}
+
+TEST_CASE("a gap record goes with the checkpoint that passes it", "[kafka]") {
+  SinkOnMock test;
+  auto sink = test.open();
+  test.resume(*sink);
+  auto batch = test.maker.gap(50);
+  test.commit(*sink, batch);
+  auto gaps = test.values("penstock.gaps");
+  REQUIRE(gaps.size() == 1);
+  auto gap = decode_gap(gaps[0]);
+  REQUIRE(gap);
+  CHECK(gap->count == 50);
+  CHECK(gap->last == Sequence(50));
+  CHECK(test.resume(*sink) == batch.after);
+}
+
+TEST_CASE("the newest checkpoint is found by the hint, without it, and by a hint that leads nowhere", "[kafka]") {
+  SinkOnMock test;
+  auto sink = test.open();
+  test.resume(*sink);
+  Batch batch;
+  for (int i = 0; i < 300; ++i) {  // more than the first part that is read from the end
+    batch = test.maker.next(1);
+    test.commit(*sink, batch);
+  }
+  REQUIRE(test.notes.kept.count("kafka/checkpoint") == 1);
+  auto hint = test.notes.kept["kafka/checkpoint"];
+  CHECK(hint == std::to_string(checkpoint_partition("gw-17", 16)) + ":299");
+  for (std::string note : {hint, std::string(), std::string("nonsense"), std::string("3:7"), std::string("99:1"),
+                           hint + "0000", std::string("-1:0")}) {
+    test.notes.kept.clear();
+    if (!note.empty()) test.notes.kept["kafka/checkpoint"] = note;
+    auto again = test.open();
+    INFO("hint " << note);
+    CHECK(test.resume(*again) == batch.after);
+  }
+}
+
+TEST_CASE("other agents' checkpoints in the same partition are not taken for ours", "[kafka]") {
+  SinkOnMock test;
+  auto sink = test.open();
+  test.resume(*sink);
+  auto batch = test.maker.next(1);
+  test.commit(*sink, batch);
+  // Sixteen partitions: of these agents some share ours.
+  for (int i = 0; i < 40; ++i) {
+    auto other = test.settings;
+    other.agent = "other-" + std::to_string(i);
+    if (checkpoint_partition(other.agent, 16) != checkpoint_partition("gw-17", 16)) continue;
+    MemoryNotes notes;
+    auto theirs = KafkaSink::open(other, BatchMaker::lane_name, notes, test.clock);
+    REQUIRE(theirs);
+    CHECK(!test.resume(**theirs));
+    BatchMaker maker(test.clock.wall());
+    test.commit(**theirs, maker.next(3));
+  }
+  CHECK(test.resume(*sink) == batch.after);
+}
+
+TEST_CASE("commit without resume is refused, and after a failed commit resume is due", "[kafka]") {
+  SinkOnMock test;
+  auto sink = test.open();
+  CHECK(has(what_of(sink->commit(test.maker.next(1), {})), "commit without resume"));
+}
+
+TEST_CASE("whatever error a request meets, the batch is in once after as many resumes as it takes", "[kafka]") {
+  struct Case {
+    const char* name;
+    MockCluster::Request request;
+    std::vector<int> errors;
+  };
+  // Numbers of Kafka's protocol: 47 INVALID_PRODUCER_EPOCH, 90 PRODUCER_FENCED, 48 INVALID_TXN_STATE, 29 TOPIC_AUTHORIZATION_FAILED,
+  // 10 MESSAGE_TOO_LARGE, 49 INVALID_PRODUCER_ID_MAPPING, 51 CONCURRENT_TRANSACTIONS, 15 COORDINATOR_NOT_AVAILABLE, 6 NOT_LEADER.
+  auto given =
+      GENERATE(values<Case>({{"fenced on produce", MockCluster::Request::produce, {47}},
+                             {"fenced on AddPartitionsToTxn", MockCluster::Request::add_partitions, {90}},
+                             {"invalid state on EndTxn", MockCluster::Request::end_transaction, {48}},
+                             {"not authorised on AddPartitionsToTxn", MockCluster::Request::add_partitions, {29}},
+                             {"too large", MockCluster::Request::produce, {10}},
+                             {"id mapping lost on EndTxn", MockCluster::Request::end_transaction, {49}},
+                             {"concurrent transactions", MockCluster::Request::add_partitions, {51, 51}},
+                             {"coordinator moves on EndTxn", MockCluster::Request::end_transaction, {15, 15}},
+                             {"leader moves", MockCluster::Request::produce, {6, 6}}}));
+  INFO(given.name);
+  SinkOnMock test;
+  auto sink = test.open();
+  test.resume(*sink);
+  test.commit(*sink, test.maker.next(5));
+  test.cluster->fail_next(given.request, given.errors);
+
+  // As the forwarder does it.
+  auto batch = test.maker.next(5);
+  int failures = 0;
+  while (!sink->commit(batch, {})) {
+    REQUIRE(++failures < 5);
+    CHECK(!sink->status().connected);
+    CHECK(!sink->status().error.empty());
+    auto checkpoint = test.resume(*sink);
+    REQUIRE(checkpoint);
+    if (*checkpoint == batch.after) break;  // it had landed
+  }
+  CHECK(test.resume(*sink) == batch.after);
+}
+
+TEST_CASE("a record that Kafka refuses is named by lane and sequence", "[kafka]") {
+  SinkOnMock test;
+  auto sink = test.open();
+  test.resume(*sink);
+  auto first = test.maker.next(1);
+  test.commit(*sink, first);
+  auto batch = test.maker.next(1);
+  test.cluster->fail_next(MockCluster::Request::produce, {10});
+  auto committed = sink->commit(batch, {});
+  REQUIRE(!committed);
+  INFO(committed.error().what);
+  bool names_record = has(committed.error().what, "lane telemetry, sequence 2 (8 bytes)");
+  bool names_checkpoint = has(committed.error().what, "checkpoint: ");  // the two travel to different partitions
+  CHECK((names_record || names_checkpoint));
+  CHECK(has(committed.error().what, "Message size too large"));
+}
+
+TEST_CASE("while no broker answers, resume gives up within the transaction timeout and works once they are back",
+          "[kafka]") {
+  SinkOnMock test;
+  test.settings.kafka.transaction_timeout = 1s;
+  test.cluster->set_down(1);
+  auto sink = test.open();
+  auto began = std::chrono::steady_clock::now();
+  auto failed = sink->resume({});
+  auto took = std::chrono::steady_clock::now() - began;
+  REQUIRE(!failed);
+  CHECK(failed.error().fault == Fault::transient);
+  CHECK(took < 5s);
+  CHECK(!sink->status().connected);
+  CHECK(!sink->status().error.empty());
+
+  test.cluster->set_up(1);
+  auto checkpoint = sink->resume({});
+  for (int i = 0; i < 20 && !checkpoint; ++i) checkpoint = sink->resume({});
+  REQUIRE(checkpoint);
+  test.commit(*sink, test.maker.next(10));
+  CHECK(sink->status().producers == 1);  // the same producer went on connecting
+}
+
+TEST_CASE("a stop ends a resume and a commit that hang within about a second", "[kafka]") {
+  SinkOnMock test;
+  test.settings.kafka.transaction_timeout = 60s;
+  auto sink = test.open();
+  std::thread stopper;
+  auto stop_soon = [&](std::stop_source& source) {
+    stopper = std::thread([&] {
+      std::this_thread::sleep_for(100ms);  // into the call; nothing is proved by it
+      source.request_stop();
+    });
+  };
+  SECTION("in resume") {
+    test.cluster->set_down(1);
+    std::stop_source source;
+    stop_soon(source);
+    auto began = std::chrono::steady_clock::now();
+    CHECK(!sink->resume(source.get_token()));
+    CHECK(std::chrono::steady_clock::now() - began < 3s);
+  }
+  SECTION("in the flush of a commit") {
+    test.resume(*sink);
+    test.commit(*sink, test.maker.next(1));
+    test.cluster->set_down(1);
+    std::stop_source source;
+    stop_soon(source);
+    auto began = std::chrono::steady_clock::now();
+    auto committed = sink->commit(test.maker.next(1), source.get_token());
+    CHECK(!committed);
+    CHECK(std::chrono::steady_clock::now() - began < 3s);
+  }
+  SECTION("in commit_transaction itself") {
+    test.resume(*sink);
+    test.commit(*sink, test.maker.next(1));
+    test.cluster->fail_next(MockCluster::Request::end_transaction, std::vector<int>(1000, 51));
+    std::stop_source source;
+    stop_soon(source);
+    auto began = std::chrono::steady_clock::now();
+    CHECK(!sink->commit(test.maker.next(1), source.get_token()));
+    CHECK(std::chrono::steady_clock::now() - began < 3s);
+    test.cluster->fail_next(MockCluster::Request::end_transaction, {});
+  }
+  stopper.join();
+}
+
+TEST_CASE("a batch of 50,000 records goes through a queue that holds less", "[kafka]") {
+  SinkOnMock test;
+  test.settings.kafka.properties["queue.buffering.max.messages"] = "1000";
+  auto sink = test.open();
+  test.resume(*sink);
+  test.commit(*sink, test.maker.next(50'000));
+  CHECK(test.values("penstock.telemetry").size() == 50'000);
+}
+
+TEST_CASE("settings that can never work are refused with their name", "[kafka]") {
+  SinkOnMock test;
+  auto refused = [&](auto change) {
+    auto settings = test.settings;
+    change(settings.kafka);
+    auto sink = KafkaSink::open(settings, BatchMaker::lane_name, test.notes, test.clock);
+    if (sink) return std::string("accepted");
+    CHECK(sink.error().fault == Fault::rejected);
+    return sink.error().what;
+  };
+  CHECK(has(refused([](auto& kafka) { kafka.topic = "{nope}"; }), "kafka.topic: "));
+  CHECK(has(refused([](auto& kafka) { kafka.key = "{"; }), "kafka.key: "));
+  CHECK(has(refused([](auto& kafka) { kafka.brokers.clear(); }), "no brokers"));
+  CHECK(has(refused([](auto& kafka) { kafka.properties["no.such.thing"] = "1"; }), "no.such.thing"));
+  CHECK(has(refused([](auto& kafka) { kafka.properties["compression.codec"] = "rar"; }), "compression.codec"));
+  CHECK(has(refused([](auto& kafka) { kafka.properties["transactional.id"] = "x"; }),
+            "\"transactional.id\" is set by penstock"));
+}
+
+}  // namespace kafka_sink_test
+}  // namespace
+}  // namespace penstock
