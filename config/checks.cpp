@@ -8,6 +8,8 @@
 #include <charconv>
 #include <initializer_list>
 #include <set>
+#include <utility>
+#include <vector>
 
 namespace penstock {
 namespace {
@@ -57,11 +59,19 @@ std::string topic_text(std::string_view text) {
 }
 
 bool matches(std::string_view pattern, std::string_view text) {
-  if (pattern.empty()) return text.empty();
-  if (pattern[0] == kAnything) {
-    return matches(pattern.substr(1), text) || (!text.empty() && matches(pattern, text.substr(1)));
+  std::vector<bool> here(text.size() + 1, false);  // [i]: the pattern so far can be the first i letters
+  here[0] = true;
+  for (char letter : pattern) {
+    std::vector<bool> next(text.size() + 1, false);
+    for (std::size_t i = 0; i <= text.size(); ++i) {
+      if (letter == kAnything)
+        next[i] = here[i] || (i > 0 && next[i - 1]);
+      else
+        next[i] = i > 0 && here[i - 1] && text[i - 1] == letter;
+    }
+    here = std::move(next);
   }
-  return !text.empty() && pattern[0] == text[0] && matches(pattern.substr(1), text.substr(1));
+  return here[text.size()];
 }
 
 /// The topic template with agent, driver and lane put in, and kAnything for what is only known later.
@@ -93,6 +103,7 @@ std::optional<std::string_view> own_topic(const Settings& settings) {
   for (const auto& driver : settings.drivers) drivers.insert(driver.name);
   for (const auto& driver : drivers) {
     for (const auto& lane : settings.lanes) {
+      if (lane.name == "gaps" || lane.name == "checkpoints") continue;  // a problem of its own
       auto pattern = topic_pattern(settings.kafka.topic, settings.agent.id, driver, lane.name);
       for (auto topic : kOwnTopics) {
         if (matches(pattern, topic)) return topic;
@@ -193,7 +204,7 @@ void check_together(const Settings& settings, const Value& root, Reading& readin
   std::vector<std::string> lanes;
   for (const auto& lane : settings.lanes) lanes.push_back(lane.name);
   for (const auto& driver : settings.drivers) {
-    if (!reading.whole || std::find(lanes.begin(), lanes.end(), driver.lane) != lanes.end()) continue;
+    if (!reading.whole || lanes.empty() || std::find(lanes.begin(), lanes.end(), driver.lane) != lanes.end()) continue;
     auto near = nearest(driver.lane, lanes);
     problem(place_along(root, {"drivers", driver.name, "lane"}),
             fmt::format("drivers.{}.lane is \"{}\", expected one of the lanes {}{}", driver.name, driver.lane,
@@ -211,10 +222,12 @@ void check_together(const Settings& settings, const Value& root, Reading& readin
 
   if (template_check(settings.kafka.topic).empty()) {
     if (auto topic = own_topic(settings)) {
+      const Member* given = kafka != nullptr ? kafka->value.find("topic") : nullptr;
+      auto shown = given != nullptr ? given->value.described() : fmt::format("\"{}\"", settings.kafka.topic);
       problem(place_along(root, {"kafka", "topic"}),
-              fmt::format("kafka.topic is \"{}\" and may yield \"{}\", Penstock's own topic, expected one that cannot, "
+              fmt::format("kafka.topic is {} and may yield \"{}\", Penstock's own topic, expected one that cannot, "
                           "for example \"data.{{stream}}\"",
-                          settings.kafka.topic, *topic));
+                          shown, *topic));
     }
   }
 

@@ -151,7 +151,8 @@ class Loader {
 
   const DriverKind* kind_of(const DriverSection& driver, const Value& table, const std::string& path) {
     const Member* type = table.find("type");
-    if (type == nullptr || type->value.type != Value::Type::string) return nullptr;  // has been said
+    if (type == nullptr || type->value.type != Value::Type::string || type->value.unresolved)
+      return nullptr;  // has been said
     std::vector<std::string> names;
     for (const auto& kind : kinds_) {
       if (kind.name == driver.type) return &kind;

@@ -73,13 +73,8 @@ std::string example_file(const std::vector<DriverKind>& kinds) {
   for (const auto& section : sections()) {
     out += "\n" + comment(section.doc);
     if (section.name == "lanes") {
-      for (const char* lane : {"telemetry", "alarms"}) {
-        out += fmt::format("#[lanes.{}]\n", lane);
-        if (std::string_view(lane) == "telemetry")
-          out += keys_of(section.keys.keys, true);
-        else
-          out += "#priority = 0\n";
-      }
+      out += "#[lanes.alarms]\n" + keys_of(section.keys.keys, true);
+      out += "#[lanes.telemetry]\n#priority = 1\n";
       continue;
     }
     if (section.name != "drivers") {

@@ -47,9 +47,9 @@ std::string kind_of(KeyType type) {
 /// The same text in the spelling this format has: "1gb" -> "1GiB".
 std::optional<std::string> respelled(KeyType type, std::string_view text) {
   static const std::map<std::string, std::string> kSizes = {
-      {"", "B"},      {"b", "B"},   {"byte", "B"}, {"bytes", "B"}, {"k", "KiB"}, {"kb", "KiB"},
-      {"kib", "KiB"}, {"m", "MiB"}, {"mb", "MiB"}, {"mib", "MiB"}, {"g", "GiB"}, {"gb", "GiB"},
-      {"gib", "GiB"}, {"t", "TiB"}, {"tb", "TiB"}, {"tib", "TiB"}};
+      {"b", "B"},     {"byte", "B"},  {"bytes", "B"}, {"k", "KiB"},   {"kb", "KiB"},
+      {"kib", "KiB"}, {"m", "MiB"},   {"mb", "MiB"},  {"mib", "MiB"}, {"g", "GiB"},
+      {"gb", "GiB"},  {"gib", "GiB"}, {"t", "TiB"},   {"tb", "TiB"},  {"tib", "TiB"}};
   static const std::map<std::string, std::string> kDurations = {
       {"msec", "ms"}, {"millis", "ms"}, {"milliseconds", "ms"}, {"ms", "ms"},
       {"us", "us"},   {"sec", "s"},     {"second", "s"},        {"seconds", "s"},
@@ -232,6 +232,10 @@ std::optional<std::vector<std::string>> Slot::strings() {
   bool right = true;
   for (std::size_t i = 0; i < value_.items.size(); ++i) {
     const auto& item = value_.items[i];
+    if (item.unresolved) {
+      right = false;
+      continue;
+    }
     std::string expected = item.type == Value::Type::string ? (key_.check ? key_.check(item.text) : "") : "a string";
     if (!expected.empty()) {
       right = false;
@@ -255,6 +259,10 @@ std::optional<std::map<std::string, std::string>> Slot::string_table() {
       const auto& value = member.value;
       if (value.type == Value::Type::table && value.find("file") == nullptr) {
         walk(value, name);
+        continue;
+      }
+      if (value.unresolved) {
+        right = false;
         continue;
       }
       std::optional<std::string> text;
@@ -292,6 +300,7 @@ std::optional<std::string> Slot::secret_text(const Value& value, const std::stri
                      fmt::format("has an unknown key \"{}\", expected {{ file = \"...\" }}", member.name));
   }
   if (file == nullptr) return problem(value.place, "is a table, expected { file = \"...\" }");
+  if (file->value.unresolved) return std::nullopt;
   if (file->value.type != Value::Type::string || file->value.text.empty()) {
     return problem(file->value.place, fmt::format("has the file {}, expected a path", file->value.described()));
   }
@@ -356,6 +365,7 @@ void read_table(const std::vector<Key>& keys, const Value& table, const std::str
     auto key = std::find_if(keys.begin(), keys.end(), [&](const Key& one) { return one.name == member.name; });
     auto full = path.empty() ? member.name : path + "." + member.name;
     if (key != keys.end()) {
+      if (member.value.unresolved) continue;
       Slot slot(*key, member.value, full, reading);
       key->read(settings, slot);
       continue;
@@ -371,10 +381,11 @@ void read_table(const std::vector<Key>& keys, const Value& table, const std::str
   }
   for (const auto& key : keys) {
     if (!key.required || !reading.whole || table.find(key.name) != nullptr) continue;
+    auto expected = key.type == KeyType::string && key.check ? key.check("") : "";
+    if (expected.empty()) expected = key.expected();
     reading.problems.push_back(
-        {table.place,
-         fmt::format("{}.{} is missing, expected {}", path, key.name,
-                     key.example.empty() ? key.expected() : key.expected() + ", for example " + key.example)});
+        {table.place, fmt::format("{}.{} is missing, expected {}", path, key.name,
+                                  key.example.empty() ? expected : expected + ", for example " + key.example)});
   }
 }
 

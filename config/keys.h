@@ -359,7 +359,7 @@ class Keys {
               S settings{};
               auto before = reading.problems.size();
               keys_inside::read_table(keys, table, path, reading, also, &settings);
-              if (verify && reading.problems.size() == before) {
+              if (verify && reading.whole && reading.problems.size() == before) {
                 Complaints complaints(table, path, reading);
                 verify(settings, complaints);
               }

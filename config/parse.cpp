@@ -74,7 +74,9 @@ class Converter {
     } else if (const auto* string = node.as_string()) {
       value.type = Value::Type::string;
       value.written = string->get();
+      auto before = problems_.size();
       value.text = substitute(value.written, value.place, environment_, problems_);
+      value.unresolved = problems_.size() != before;
     } else if (const auto* integer = node.as_integer()) {
       value.type = Value::Type::integer;
       value.integer = integer->get();
@@ -104,6 +106,10 @@ std::optional<Problem> read(std::string_view text, toml::table& table) {
     std::string_view what = error.description();
     constexpr std::string_view kPrefix = "Error while parsing ";
     if (what.starts_with(kPrefix)) what.remove_prefix(kPrefix.size());
+    // It may quote what stands in the file: never more than a letter of it, it could be a secret.
+    if (auto saw = what.find(", saw '"); saw != std::string_view::npos && what.size() - saw > 11)
+      what = what.substr(0, saw);
+    if (what.find("not representable") != std::string_view::npos) what = "the number is too large";
     std::string clean(what);
     // toml++ quotes control characters as they are
     std::replace_if(

@@ -15,6 +15,10 @@ std::string absolute_path_check(const std::string& text) {
   return std::filesystem::path(text).is_absolute() ? "" : "an absolute path";
 }
 
+std::string quoted_size(std::uint64_t bytes) { return "\"" + print_size(bytes) + "\""; }
+
+std::string quoted_duration(std::chrono::microseconds duration) { return "\"" + print_duration(duration) + "\""; }
+
 KeyTable agent_keys() {
   return Keys<AgentSettings>()
       .key("id", &AgentSettings::id,
@@ -59,21 +63,22 @@ KeyTable buffer_keys() {
         if (sizeof(void*) == 4 && buffer.capacity_bytes > std::uint64_t{1} << 30) {
           // Debian 12's armhf LMDB has no large-file support.
           say.problem("capacity",
-                      "is " + print_size(buffer.capacity_bytes) + ", expected at most \"1GiB\" on a 32-bit machine");
+                      "is " + quoted_size(buffer.capacity_bytes) + ", expected at most \"1GiB\" on a 32-bit machine");
         }
         if (buffer.capacity_bytes / 8 < buffer.max_record_bytes) {
-          say.problem("capacity", "is " + print_size(buffer.capacity_bytes) +
+          say.problem("capacity", "is " + quoted_size(buffer.capacity_bytes) +
                                       ", expected at least 8 times max_record_bytes (" +
-                                      print_size(buffer.max_record_bytes) + ")");
+                                      quoted_size(buffer.max_record_bytes) + ")");
         }
         if (buffer.intake_bytes < buffer.max_record_bytes) {
-          say.warning("intake_bytes", "is " + print_size(buffer.intake_bytes) + ", less than max_record_bytes (" +
-                                          print_size(buffer.max_record_bytes) +
+          say.warning("intake_bytes", "is " + quoted_size(buffer.intake_bytes) + ", less than max_record_bytes (" +
+                                          quoted_size(buffer.max_record_bytes) +
                                           "): a large record has to wait until the intake is empty");
         }
         if (buffer.commit_bytes > buffer.intake_bytes) {
-          say.warning("commit_bytes", "is " + print_size(buffer.commit_bytes) + ", more than intake_bytes (" +
-                                          print_size(buffer.intake_bytes) + ") can hold: only commit_interval decides");
+          say.warning("commit_bytes", "is " + quoted_size(buffer.commit_bytes) + ", more than intake_bytes (" +
+                                          quoted_size(buffer.intake_bytes) +
+                                          ") can hold: only commit_interval decides");
         }
       });
 }
@@ -127,9 +132,9 @@ KeyTable kafka_keys() {
       .verify([](const KafkaSettings& kafka, Complaints& say) {
         if (kafka.brokers.empty()) say.problem("brokers", "is an empty list, expected host:port of a broker");
         if (kafka.batch_interval * 3 > kafka.transaction_timeout) {
-          say.problem("batch_interval", "is " + print_duration(kafka.batch_interval) +
+          say.problem("batch_interval", "is " + quoted_duration(kafka.batch_interval) +
                                             ", expected at most a third of transaction_timeout (" +
-                                            print_duration(kafka.transaction_timeout) + ")");
+                                            quoted_duration(kafka.transaction_timeout) + ")");
         }
       });
 }

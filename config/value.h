@@ -34,8 +34,9 @@ struct Value {
 
   Type type = Type::table;
   Place place;
-  std::string text;     // string: with ${NAME} replaced
-  std::string written;  // string: as it stands in the file; what an error may show
+  std::string text;         // string: with ${NAME} replaced
+  std::string written;      // string: as it stands in the file; what an error may show
+  bool unresolved = false;  // string: a ${NAME} in it has no value, which has been said
   std::int64_t integer = 0;
   double floating = 0;
   bool boolean = false;

@@ -38,8 +38,8 @@ void add_check(CLI::App& app, int& status) {
   app.add_option("-c,--config", *file, "the configuration file")->capture_default_str();
   app.callback([file, &status] {
     auto loaded = load(*file, driver_kinds());
-    fmt::print(stderr, "{}", loaded.report());
-    if (loaded.ok()) fmt::print("{}", summary(loaded));
+    std::fputs(loaded.report().c_str(), stderr);
+    if (loaded.ok()) std::fputs(summary(loaded).c_str(), stdout);
     status = loaded.ok() ? kDone : kBadConfig;
   });
 }

@@ -1,6 +1,7 @@
 // The command line of Penstock: a table of commands.
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <exception>
 
 #include "agent/commands/command.h"
 #include "agent/version.h"
@@ -27,6 +28,9 @@ int main(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& problem) {
     return app.exit(problem) == 0 ? penstock::kDone : penstock::kUsage;
+  } catch (const std::exception& problem) {  // no memory; fmt::print on a full disk
+    std::fprintf(stderr, "penstock: %s\n", problem.what());
+    return penstock::kFailed;
   }
 
   if ((std::fflush(stdout) != 0 || std::ferror(stdout) != 0) && status == penstock::kDone) {
