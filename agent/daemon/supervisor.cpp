@@ -23,8 +23,8 @@ const char* name_of(DriverState state) {
 class Supervisor::Supervised {
  public:
   Supervised(std::string name, std::string type, std::unique_ptr<Driver> driver, std::unique_ptr<DriverOutlet> outlet,
-             const Clock& clock, const Settings& settings)
-      : clock_(clock), settings_(settings), outlet_(std::move(outlet)), driver_(std::move(driver)) {
+             const Clock& clock, const Settings& settings, const std::atomic<bool>& retired)
+      : clock_(clock), settings_(settings), retired_(retired), outlet_(std::move(outlet)), driver_(std::move(driver)) {
     status_.name = std::move(name);
     status_.type = std::move(type);
     thread_ = std::jthread([this](std::stop_token stop) { run(stop); });
@@ -64,7 +64,7 @@ class Supervisor::Supervised {
       enter(DriverState::running);
       BootTime began = clock_.boottime();
       Result<void> end = run_once(stop);
-      if (stop.stop_requested()) break;
+      if (stop.stop_requested() || retired_) break;
       if (clock_.boottime() - began >= settings_.good_after) wait = settings_.backoff_first;
       std::uniform_real_distribution<double> jitter(0.5, 1.0);
       auto delay = std::chrono::duration_cast<std::chrono::milliseconds>(wait * jitter(random_));
@@ -131,6 +131,7 @@ class Supervisor::Supervised {
 
   const Clock& clock_;
   const Settings settings_;
+  const std::atomic<bool>& retired_;
   std::unique_ptr<DriverOutlet> outlet_;
   std::unique_ptr<Driver> driver_;  // ends before its outlet
   std::minstd_rand random_{std::random_device{}()};
@@ -148,7 +149,7 @@ Supervisor::~Supervisor() { stop(); }
 void Supervisor::start(std::string name, std::string type, std::unique_ptr<Driver> driver,
                        std::unique_ptr<DriverOutlet> outlet) {
   auto supervised = std::make_unique<Supervised>(std::move(name), std::move(type), std::move(driver), std::move(outlet),
-                                                 clock_, settings_);
+                                                 clock_, settings_, retired_);
   std::lock_guard lock(mutex_);
   drivers_.push_back(std::move(supervised));
 }

@@ -8,6 +8,7 @@
 // Threads: start, stop, join, tick from one thread (the agent's main); status from any.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <memory>
@@ -51,6 +52,8 @@ class Supervisor {
 
   void start(std::string name, std::string type, std::unique_ptr<Driver> driver, std::unique_ptr<DriverOutlet> outlet);
 
+  /// The agent is about to end: a driver that returns is not started again, and nothing is said about it.
+  void retire() { retired_ = true; }
   /// Asks every driver to stop; returns at once.
   void stop();
   /// Asks one driver to stop, waits for at most `most`; true if it has ended and is forgotten.
@@ -66,6 +69,7 @@ class Supervisor {
   class Supervised;
   const Clock& clock_;
   const Settings settings_;
+  std::atomic<bool> retired_{false};
   mutable std::mutex mutex_;  // the list, not what is in it
   std::vector<std::unique_ptr<Supervised>> drivers_;
 };

@@ -1,0 +1,118 @@
+// penstock run: the daemon.
+#include <fmt/core.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "agent/commands/command.h"
+#include "agent/daemon/agent.h"
+#include "agent/daemon/service.h"
+#include "agent/daemon/stop_limit.h"
+#include "agent/kafka/kafka_sink.h"
+#include "agent/version.h"
+#include "config/config.h"
+#include "drivers/table.h"
+
+namespace penstock {
+namespace {
+
+using namespace std::chrono_literals;
+
+SinkMaker kafka_sink(const Settings& settings) {
+  return [settings](const SinkParts& parts) -> Result<MadeSink> {
+    KafkaSinkSettings sending;
+    sending.agent = settings.agent.id;
+    sending.kafka = settings.kafka;
+    const Store& store = parts.store;
+    auto opened = KafkaSink::open(
+        sending, [&store](Lane lane) { return store.name_of(lane); }, parts.notes, parts.clock);
+    if (!opened) return opened.error();
+    const KafkaSink* sink = opened->get();
+    return MadeSink{std::move(*opened), [sink] {
+                      auto status = sink->status();
+                      return SinkView{status.error, status.topics};
+                    }};
+  };
+}
+
+void say_state(const Agent& agent, std::string& said) {
+  std::string now = agent.summary();
+  if (now == said) return;
+  said = now;
+  notify_systemd("STATUS=" + now);
+}
+
+void reread(Agent& agent, const std::string& file) {
+  notify_systemd("RELOADING=1");
+  auto loaded = load(file, driver_kinds());
+  if (loaded.ok()) {
+    spdlog::info("{}: read again", file);
+    agent.reload(loaded.settings);
+  } else {
+    spdlog::error("{}: read again, and refused; nothing changes:\n{}", file, loaded.report());
+  }
+  notify_systemd("READY=1");
+}
+
+int run(const std::string& file) {
+  set_up_log();
+  auto loaded = load(file, driver_kinds());
+  if (!loaded.ok()) {
+    fmt::print(stderr, "{}", loaded.report());
+    return kBadConfig;
+  }
+  if (!loaded.warnings.empty()) fmt::print(stderr, "{}", loaded.report());
+
+  Signals signals;  // before any thread
+  SystemClock clock;
+  Agent agent(loaded.settings, kafka_sink(loaded.settings), clock);
+  spdlog::info("penstock {} starts as agent {}", version(), loaded.settings.agent.id);
+  if (auto started = agent.start(); !started) {
+    spdlog::critical("{}", started.error().what);
+    return kFailed;
+  }
+  spdlog::info("running: {}", agent.summary());
+  notify_systemd("READY=1");
+
+  auto watchdog = watchdog_interval();
+  auto turn = watchdog ? std::min<std::chrono::milliseconds>(
+                             1s, std::chrono::duration_cast<std::chrono::milliseconds>(*watchdog) / 4)
+                       : 1s;
+  std::string said;
+  int status = kDone;
+  while (true) {
+    auto signal = signals.wait(turn);
+    if (signal == Signals::Kind::stop) break;
+    if (signal == Signals::Kind::reload) reread(agent, file);
+    if (auto turned = agent.tick(); !turned) {
+      spdlog::critical("{}; the process ends, its supervisor may start it again", turned.error().what);
+      status = kFailed;
+      break;
+    }
+    if (watchdog && agent.alive()) notify_systemd("WATCHDOG=1");
+    say_state(agent, said);
+  }
+
+  notify_systemd("STOPPING=1");
+  spdlog::info("stopping: {}", agent.summary());
+  StopLimit limit(10s, "the agent did not stop within 10 s; what is durable is safe");
+  if (!agent.stop()) limit.end_now("a driver's thread does not end; everything is on disk");
+  spdlog::info("stopped");
+  return status;
+}
+
+}  // namespace
+
+void add_run(CLI::App& app, int& status) {
+  auto file = std::make_shared<std::string>(kDefaultConfig);  // lives as long as the callback
+  app.add_option("-c,--config", *file, "the configuration file")->capture_default_str();
+  app.callback([file, &status] { status = run(*file); });
+}
+
+}  // namespace penstock

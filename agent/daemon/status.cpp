@@ -1,0 +1,101 @@
+#include "agent/daemon/status.h"
+
+#include <nlohmann/json.hpp>
+
+namespace penstock {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+double in_seconds(std::chrono::microseconds duration) { return std::chrono::duration<double>(duration).count(); }
+
+Json lane_json(const LaneStatus& lane) {
+  return {{"name", lane.name},
+          {"priority", lane.priority},
+          {"dropped", lane.dropped.value()},
+          {"delivered", lane.delivered.value()},
+          {"durable", lane.durable.value()},
+          {"last", lane.last.value()},
+          {"backlog_records", lane.records}};
+}
+
+Json store_json(const StoreStatus& store) {
+  Json given_up = Json::object();
+  for (const auto& [cause, count] : store.given_up) given_up[name_of(cause)] = count;
+  return {{"epoch", store.epoch.hex()},
+          {"run", store.run.hex()},
+          {"page_bytes", store.page_bytes},
+          {"used_pages", store.used_pages},
+          {"free_pages", store.free_pages},
+          {"capacity_pages", store.capacity_pages},
+          {"commits", store.commits},
+          {"syncs", store.syncs},
+          {"ledger_entries", store.ledger_entries},
+          {"given_up", given_up}};
+}
+
+Json driver_json(const DriverStatus& driver) {
+  Json given_up = Json::object(), events = Json::object();
+  for (const auto& [cause, count] : driver.outlet.given_up) given_up[name_of(cause)] = count;
+  for (const auto& [event, count] : driver.outlet.events) events[event] = count;
+  return {{"name", driver.name},
+          {"type", driver.type},
+          {"state", name_of(driver.state)},
+          {"failed", driver.failed},
+          {"says", driver.outlet.state},
+          {"failures", driver.failures},
+          {"last_error", driver.last_error},
+          {"records", driver.outlet.records},
+          {"bytes", driver.outlet.bytes},
+          {"intake_full", driver.outlet.full},
+          {"rejected", driver.outlet.rejected},
+          {"given_up", given_up},
+          {"events", events}};
+}
+
+}  // namespace
+
+std::string to_json(const AgentStatus& status) {
+  Json lanes = Json::array(), drivers = Json::array(), topics = Json::object();
+  for (const auto& lane : status.store.lanes) lanes.push_back(lane_json(lane));
+  for (const auto& driver : status.drivers) drivers.push_back(driver_json(driver));
+  for (const auto& [topic, why] : status.sink.topics) topics[topic] = why;
+  Json all{
+      {"agent", status.agent},
+      {"version", status.version},
+      {"state", status.state},
+      {"stuck", status.stuck},
+      {"uptime_seconds", in_seconds(status.uptime)},
+      {"clock_synchronised", status.synchronised},
+      {"state_directory", status.state_directory},
+      {"http", status.http},
+      {"lanes", lanes},
+      {"kafka",
+       {{"connected", status.connected},
+        {"error", status.sink.error},
+        {"topics", topics},
+        {"commits", status.sent_commits},
+        {"records", status.sent_records},
+        {"gaps", status.sent_gaps},
+        {"resumes", status.resumes},
+        {"failures", status.failures},
+        {"forks", status.forks},
+        {"busy_seconds", in_seconds(status.forwarder_busy)}}},
+      {"store", store_json(status.store)},
+      {"writer",
+       {{"turned_seconds_ago", in_seconds(status.writer_turned)},
+        {"commits", status.writer_commits},
+        {"syncs", status.writer_syncs},
+        {"records", status.writer_records},
+        {"waiting_for_room", status.waiting_for_room}}},
+      {"intake",
+       {{"bytes", status.intake_bytes},
+        {"capacity_bytes", status.intake_capacity},
+        {"puts_accepted", status.puts_accepted},
+        {"puts_durable", status.puts_durable}}},
+      {"drivers", drivers},
+  };
+  return all.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+}  // namespace penstock
