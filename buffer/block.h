@@ -105,6 +105,8 @@ class BlockCoder {
   std::string compressed_;
 };
 
+/// What belongs at offset 8 of a value of at least kBlockHeaderBytes.
+std::uint64_t block_checksum(std::string_view value);
 /// The header of one value, if the value is whole: magic, version, lengths and checksum hold.
 Result<BlockHeader> check_block(std::string_view value);
 

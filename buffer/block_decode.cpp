@@ -78,6 +78,8 @@ BootTime plus(BootTime time, std::uint64_t step) {
 
 }  // namespace
 
+std::uint64_t block_checksum(std::string_view value) { return XXH3_64bits(value.data() + 16, value.size() - 16); }
+
 Result<BlockHeader> check_block(std::string_view value) {
   if (value.size() < kBlockHeaderBytes) return damaged(fmt::format("{} bytes are less than a header", value.size()));
   const char* at = value.data();
@@ -86,7 +88,7 @@ Result<BlockHeader> check_block(std::string_view value) {
   auto codec = static_cast<unsigned char>(at[5]);
   auto flags = static_cast<unsigned char>(at[6]);
   if (codec > 1 || flags > 1 || at[7] != 0) return damaged("unknown codec or flags");
-  if (load_little<std::uint64_t>(at + 8) != XXH3_64bits(at + 16, value.size() - 16)) return damaged("checksum");
+  if (load_little<std::uint64_t>(at + 8) != block_checksum(value)) return damaged("checksum");
 
   BlockHeader header;
   header.stamp = {id_at<Epoch>(at + 16), id_at<Run>(at + 32), id_at<Boot>(at + 48),

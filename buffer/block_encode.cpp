@@ -1,5 +1,3 @@
-#define XXH_INLINE_ALL
-#include <xxhash.h>
 #include <zstd.h>
 
 #include <algorithm>
@@ -10,7 +8,6 @@
 namespace penstock {
 namespace {
 
-// Cleared with every value; the layout is docs/formats.md, "Block".
 void append_varint(std::string& to, std::uint64_t value) {
   while (value >= 0x80) {
     to += static_cast<char>(value | 0x80);
@@ -68,7 +65,7 @@ std::string make_value(const BlockHeader& header, std::string_view payload) {
   store_little(at + 104, ticks_of(header.wall_base));
   store_little(at + 112, ticks_of(header.boot_base));
   std::copy(payload.begin(), payload.end(), at + kBlockHeaderBytes);
-  store_little<std::uint64_t>(at + 8, XXH3_64bits(at + 16, value.size() - 16));
+  store_little<std::uint64_t>(at + 8, block_checksum(value));
   return value;
 }
 

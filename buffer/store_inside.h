@@ -134,6 +134,7 @@ struct Store::Inside {
   std::optional<Lane> next_victim(Transaction& transaction, const Draft& draft) const;
   bool let_pages_ripen();
   bool empty() const;
+  bool can_delete() const;
   bool disk_is_full(DatabaseCode code) const;
 
   // store_read.cpp: any thread

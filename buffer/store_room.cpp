@@ -42,9 +42,17 @@ double Store::Inside::pages_for(const Group& group) const {
 }
 
 bool Store::Inside::empty() const {
+  std::lock_guard lock(mutex);
   return std::all_of(state.lanes.begin(), state.lanes.end(), [](const LaneState& lane) {
     return std::max(lane.marks.delivered, lane.marks.dropped) >= lane.marks.last;
   });
+}
+
+bool Store::Inside::can_delete() const {
+  std::lock_guard lock(mutex);
+  return state.more_to_delete || std::any_of(state.lanes.begin(), state.lanes.end(), [](const LaneState& lane) {
+           return lane.marks.delivered > lane.stored_delivered;
+         });
 }
 
 bool Store::Inside::disk_is_full(DatabaseCode code) const {
@@ -65,7 +73,7 @@ Result<std::vector<std::optional<Cause>>> Store::Inside::make_room(std::span<con
   auto need = std::max(at_least, static_cast<std::uint64_t>(estimate));
   if (available_pages() >= need) return fates;
 
-  while (available_pages() < need && state.more_to_delete) {
+  while (available_pages() < need && can_delete()) {  // what Kafka has goes before anything is given up
     Draft draft = begin_draft();
     auto outcome = write(draft);
     if (outcome == Outcome::broken) return failed();
