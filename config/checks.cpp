@@ -113,6 +113,16 @@ std::optional<std::string_view> own_topic(const Settings& settings) {
   return std::nullopt;
 }
 
+const Value* value_along(const Value& root, std::initializer_list<std::string_view> path) {
+  const Value* at = &root;
+  for (auto name : path) {
+    const Member* member = at->find(name);
+    if (member == nullptr) return nullptr;
+    at = &member->value;
+  }
+  return at;
+}
+
 /// Where the path is, or as far along it as the file goes.
 Place place_along(const Value& root, std::initializer_list<std::string_view> path) {
   const Value* at = &root;
@@ -206,8 +216,10 @@ void check_together(const Settings& settings, const Value& root, Reading& readin
   for (const auto& driver : settings.drivers) {
     if (!reading.whole || lanes.empty() || std::find(lanes.begin(), lanes.end(), driver.lane) != lanes.end()) continue;
     auto near = nearest(driver.lane, lanes);
+    const Value* given = value_along(root, {"drivers", driver.name, "lane"});
     problem(place_along(root, {"drivers", driver.name, "lane"}),
-            fmt::format("drivers.{}.lane is \"{}\", expected one of the lanes {}{}", driver.name, driver.lane,
+            fmt::format("drivers.{}.lane is {}, expected one of the lanes {}{}", driver.name,
+                        given != nullptr ? given->described() : fmt::format("\"{}\"", driver.lane),
                         fmt::join(lanes, ", "), near ? fmt::format(", did you mean \"{}\"?", *near) : ""));
   }
 

@@ -616,6 +616,10 @@ type = "thing"
 )~",
      R"~(f:5:9: kafka.topic is "{driver}/gaps" and may yield "penstock.gaps", Penstock's own topic, expected one that cannot, for example "data.{stream}"
 )~"},
+    {R"~(@lane = "${PW}"
+)~",
+     R"~(f:7:8: drivers.d.lane is "${PW}", expected one of the lanes telemetry
+)~"},
 };
 // clang-format on
 

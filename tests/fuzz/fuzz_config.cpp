@@ -16,7 +16,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     return name == "PW" ? std::optional<std::string>("the secret itself") : std::nullopt;
   });
   auto report = loaded.report();
-  if (report.find("the secret itself") != std::string::npos) std::abort();
+  // Unless the file itself has it, in what is no secret.
+  std::string_view file(reinterpret_cast<const char*>(data), size);
+  bool known = file.find("the secret itself") != std::string_view::npos;
+  if (!known && report.find("the secret itself") != std::string::npos) std::abort();
   if (loaded.ok() != loaded.problems.empty()) std::abort();
   // Right means usable: what the rest of the program relies on.
   if (loaded.ok()) {
