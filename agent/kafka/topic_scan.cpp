@@ -164,31 +164,8 @@ class TopicScan {
   }
 
   void tell(const ScanPart& part, const rd_kafka_message_t& message) {
-    SeenRecord record;
-    record.topic = part.name;
-    record.partition = part.partition;
-    record.offset = message.offset;
-    rd_kafka_timestamp_type_t ignored;
-    record.timestamp = rd_kafka_message_timestamp(&message, &ignored);
-    if (message.key != nullptr) record.key = {static_cast<const char*>(message.key), message.key_len};
-    if (message.payload != nullptr) record.value = {static_cast<const char*>(message.payload), message.len};
-    record.deleted = message.payload == nullptr;
-    rd_kafka_headers_t* headers = nullptr;
-    NameReader reader;
-    if (rd_kafka_message_headers(&message, &headers) == RD_KAFKA_RESP_ERR_NO_ERROR) {
-      const char* name = nullptr;
-      const void* value = nullptr;
-      std::size_t size = 0;
-      for (std::size_t i = 0; rd_kafka_header_get_all(headers, i, &name, &value, &size) == RD_KAFKA_RESP_ERR_NO_ERROR;
-           ++i) {
-        std::string_view text(static_cast<const char*>(value), value != nullptr ? size : 0);
-        reader.header(name, text);
-        record.headers.push_back({name, text});
-      }
-    }
-    record.name = reader.name();
     ++summary_.records;
-    seen_(record);
+    seen_(seen_record(message, part.name));
   }
 
   struct QueueDeleter {
@@ -207,6 +184,33 @@ class TopicScan {
 };
 
 }  // namespace
+
+SeenRecord seen_record(const rd_kafka_message_s& message, std::string_view topic) {
+  SeenRecord record;
+  record.topic = topic;
+  record.partition = message.partition;
+  record.offset = message.offset;
+  rd_kafka_timestamp_type_t ignored;
+  record.timestamp = rd_kafka_message_timestamp(&message, &ignored);
+  if (message.key != nullptr) record.key = {static_cast<const char*>(message.key), message.key_len};
+  if (message.payload != nullptr) record.value = {static_cast<const char*>(message.payload), message.len};
+  record.deleted = message.payload == nullptr;
+  rd_kafka_headers_t* headers = nullptr;
+  NameReader reader;
+  if (rd_kafka_message_headers(&message, &headers) == RD_KAFKA_RESP_ERR_NO_ERROR) {
+    const char* name = nullptr;
+    const void* value = nullptr;
+    std::size_t size = 0;
+    for (std::size_t i = 0; rd_kafka_header_get_all(headers, i, &name, &value, &size) == RD_KAFKA_RESP_ERR_NO_ERROR;
+         ++i) {
+      std::string_view text(static_cast<const char*>(value), value != nullptr ? size : 0);
+      reader.header(name, text);
+      record.headers.push_back({name, text});
+    }
+  }
+  record.name = reader.name();
+  return record;
+}
 
 Result<ScanSummary> scan_topics(const ScanSettings& settings, const std::function<void(const SeenRecord&)>& seen,
                                 const Patience& patience) {

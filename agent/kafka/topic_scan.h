@@ -15,6 +15,8 @@
 #include "agent/kafka/headers.h"
 #include "buffer/result.h"
 
+struct rd_kafka_message_s;
+
 namespace penstock {
 
 struct ScanSettings {
@@ -34,6 +36,9 @@ struct SeenRecord {
   std::optional<RecordName> name;  // if it is one of ours
   std::vector<HeaderView> headers;
 };
+
+/// What librdkafka hands over, without an error, in our words; valid as long as `message` is.
+SeenRecord seen_record(const rd_kafka_message_s& message, std::string_view topic);
 
 struct ScanSummary {
   std::uint64_t records = 0;
