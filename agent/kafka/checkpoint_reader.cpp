@@ -63,7 +63,7 @@ class Scan {
                                    rd_kafka_err2str(rd_kafka_last_error())));
     }
     std::int64_t position = range.first;
-    std::string trouble = "no answer";
+    std::string trouble = "no answer, or a transaction of another agent is open";
     while (position < range.end && !patience_.over()) {
       rd_kafka_poll(client_.get(), 0);
       std::unique_ptr<rd_kafka_message_t, decltype(&rd_kafka_message_destroy)> message(
@@ -72,7 +72,7 @@ class Scan {
       if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF) {
         // Control records and aborted ones are invisible: only this tells that they were passed.
         position = std::max(position, message->offset);
-        trouble = fmt::format("a transaction of another agent is open at offset {}", message->offset);
+        trouble = "a transaction of another agent is open";
         continue;
       }
       if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR) {

@@ -124,7 +124,8 @@ void KafkaSink::Inside::tell(const Result& result) {
 }
 
 Result<std::optional<Checkpoint>> KafkaSink::Inside::resume(const Patience& patience) {
-  ready = false;
+  // One that has been in use begins anew: asking means doubt. One that got no further than initialise() goes on.
+  if (std::exchange(ready, false)) producer.reset();
   if (!producer) {
     auto opened = Producer::open(settings);
     if (!opened) return transient(opened.error().what);

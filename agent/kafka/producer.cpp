@@ -26,6 +26,9 @@ struct CommitCall {
   }
 };
 
+constexpr const char* kFencedBecause =
+    " (fenced: the link was away for longer than transaction_timeout, or a second agent uses this id)";
+
 }  // namespace
 
 Result<std::shared_ptr<Producer>> Producer::open(const KafkaSinkSettings& settings) {
@@ -36,7 +39,10 @@ Result<std::shared_ptr<Producer>> Producer::open(const KafkaSinkSettings& settin
       if (number == p->last_number_) p->last_offset_ = offset;
       return;
     }
-    if (p->failed_number_ && *p->failed_number_ <= number) return;
+    // The first failure drags the rest along: those are only purged, and say nothing of why.
+    bool dragged = error == RD_KAFKA_RESP_ERR__PURGE_QUEUE || error == RD_KAFKA_RESP_ERR__PURGE_INFLIGHT;
+    if (p->failed_number_ && (dragged || (!p->dragged_ && *p->failed_number_ <= number))) return;
+    p->dragged_ = dragged;
     p->failed_number_ = number;
     p->failure_ = rd_kafka_err2str(static_cast<rd_kafka_resp_err_t>(error));
   };
@@ -50,8 +56,17 @@ std::string Producer::text_of(rd_kafka_error_s* error) {
   bool fenced = rd_kafka_error_code(error) == RD_KAFKA_RESP_ERR__FENCED;
   std::string text = rd_kafka_error_string(error);
   rd_kafka_error_destroy(error);
-  if (fenced) text += " (the link was away for longer than transaction_timeout, or a second agent uses this id)";
+  if (fenced) text += kFencedBecause;
   return text;
+}
+
+std::string Producer::fatal_text() const {
+  char reason[512];
+  auto code = rd_kafka_fatal_error(client_.get(), reason, sizeof reason);
+  if (code == RD_KAFKA_RESP_ERR_NO_ERROR) return {};
+  bool fenced = code == RD_KAFKA_RESP_ERR__FENCED || code == RD_KAFKA_RESP_ERR_PRODUCER_FENCED ||
+                code == RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH;
+  return std::string(reason) + (fenced ? kFencedBecause : "");
 }
 
 Result<void> Producer::initialise(const Patience& patience) {
@@ -74,6 +89,7 @@ Result<void> Producer::initialise(const Patience& patience) {
 
 Result<void> Producer::begin() {
   failed_number_.reset();
+  dragged_ = false;
   last_number_ = 0;
   last_offset_ = -1;
   if (auto* error = rd_kafka_begin_transaction(client_.get())) {
@@ -131,6 +147,10 @@ Result<void> Producer::flush(const Patience& patience) {
   rd_kafka_resp_err_t error;
   do {
     error = rd_kafka_flush(client_.get(), patience.slice_ms());
+    if (auto fatal = fatal_text(); !fatal.empty()) {
+      failed_number_.reset();  // no fault of a message
+      return transient(fatal);
+    }
     if (failed_number_) return transient(failure_);
     if (error == RD_KAFKA_RESP_ERR_NO_ERROR) return {};
   } while (!patience.over());

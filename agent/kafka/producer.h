@@ -58,6 +58,7 @@ class Producer {
  private:
   Producer() = default;
   std::string text_of(rd_kafka_error_s* error);  // and destroys it
+  std::string fatal_text() const;                // empty: nothing fatal has happened
 
   ClientEvents events_;
   Client client_;
@@ -65,6 +66,7 @@ class Producer {
   bool initialised_ = false;
   std::size_t last_number_ = 0;
   std::optional<std::size_t> failed_number_;
+  bool dragged_ = false;  // what failed is known only by what it dragged along
   std::string failure_;
   std::int64_t last_offset_ = -1;
 };

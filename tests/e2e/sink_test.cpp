@@ -1,0 +1,362 @@
+// The sink on a real Kafka: what the promise "exactly once" rests on, and what the mock cluster cannot show.
+#include <chrono>
+#include <ctime>
+#include <map>
+#include <thread>
+
+#include "agent/kafka/checkpoint_reader.h"
+#include "agent/kafka/kafka_sink.h"
+#include "agent/kafka/messages.h"
+#include "agent/kafka/producer.h"
+#include "agent/kafka/template.h"
+#include "agent/kafka/topic_scan.h"
+#include "tests/catch.h"
+#include "tests/e2e/kafka_rig.h"
+#include "tests/fakes/batches.h"
+#include "tests/skip.h"
+
+namespace penstock {
+namespace {
+namespace sink_test {
+
+using namespace std::chrono_literals;
+
+/// One cluster for all cases of this binary: each case has an agent and a topic of its own.
+KafkaRig& shared_rig() {
+  static KafkaRig rig("4");
+  return rig;
+}
+
+class Bench {
+ public:
+  Bench(const KafkaRig& rig, const std::string& name) {
+    settings.agent = name;
+    settings.kafka.brokers = {rig.bootstrap};
+    settings.kafka.topic = "of." + name;
+    settings.kafka.transaction_timeout = 20s;
+    settings.kafka.properties = {{"reconnect.backoff.ms", "50"}, {"reconnect.backoff.max.ms", "500"}};
+  }
+
+  std::unique_ptr<KafkaSink> open() { return open(notes); }
+  std::unique_ptr<KafkaSink> open(Notes& kept) {
+    auto sink = KafkaSink::open(settings, BatchMaker::lane_name, kept, clock);
+    REQUIRE(sink);
+    return std::move(*sink);
+  }
+  std::optional<Checkpoint> resume(Sink& sink) {
+    auto checkpoint = sink.resume({});
+    INFO((checkpoint ? "" : checkpoint.error().what));
+    REQUIRE(checkpoint);
+    return *checkpoint;
+  }
+  void commit(Sink& sink, const Batch& batch) {
+    auto committed = sink.commit(batch, {});
+    INFO((committed ? "" : committed.error().what));
+    REQUIRE(committed);
+  }
+
+  /// A life of this agent that gets as far as everything written and acknowledged, but not committed.
+  std::shared_ptr<Producer> write_without_commit(const Batch& batch) {
+    auto producer = begin();
+    auto topic = producer->topic(settings.kafka.topic, patience());
+    REQUIRE(topic);
+    HeaderWriter headers(settings.agent, HeaderStyle::cloudevents);
+    std::size_t number = 0;
+    for (const auto& stored : batch.records) {
+      Producer::Message message;
+      message.topic = *topic;
+      message.value = stored.record.payload;
+      message.headers = &headers.write(stored, "telemetry");
+      message.number = ++number;
+      REQUIRE(producer->produce(message, patience()));
+    }
+    write_checkpoint(*producer, batch.after);
+    return producer;
+  }
+  std::shared_ptr<Producer> begin() {
+    auto producer = Producer::open(settings);
+    REQUIRE(producer);
+    REQUIRE((*producer)->initialise(patience()));
+    REQUIRE((*producer)->begin());
+    return *producer;
+  }
+  void write_checkpoint(Producer& producer, const Checkpoint& checkpoint) {
+    auto topic = producer.topic(kCheckpointTopic, patience());
+    REQUIRE(topic);
+    auto value = encode_checkpoint(checkpoint, settings.agent, clock.wall());
+    Producer::Message message;
+    message.topic = *topic;
+    message.partition = checkpoint_partition(settings.agent, 16);
+    message.key = settings.agent;
+    message.value = value;
+    message.number = 1'000'000;
+    REQUIRE(producer.produce(message, patience()));
+    auto flushed = producer.flush(patience());
+    INFO((flushed ? "" : flushed.error().what));
+    REQUIRE(flushed);
+  }
+
+  /// How often each sequence is in Kafka.
+  std::map<std::uint64_t, int> seen(bool committed) {
+    std::map<std::uint64_t, int> times;
+    auto scanned = scan_topics(
+        {settings.kafka, {settings.kafka.topic}, committed},
+        [&](const SeenRecord& record) {
+          REQUIRE(record.name);
+          ++times[record.name->sequence.value()];
+        },
+        patience());
+    INFO((scanned ? "" : scanned.error().what));
+    REQUIRE(scanned);
+    return times;
+  }
+  bool exactly_once(std::uint64_t last) {
+    auto times = seen(true);
+    if (times.size() != last) return false;
+    for (std::uint64_t sequence = 1; sequence <= last; ++sequence) {
+      if (times[sequence] != 1) return false;
+    }
+    return true;
+  }
+
+  static Patience patience() { return Patience(30s, {}); }
+
+  SystemClock clock;
+  MemoryNotes notes;
+  KafkaSinkSettings settings;
+  BatchMaker maker{clock.wall()};
+};
+
+/// Another agent's id whose checkpoints go to the same partition.
+std::string neighbour_of(const std::string& agent) {
+  for (int i = 0;; ++i) {
+    std::string other = "neighbour-" + std::to_string(i);
+    if (checkpoint_partition(other, 16) == checkpoint_partition(agent, 16)) return other;
+  }
+}
+
+TEST_CASE("a batch is visible to read_committed after its commit, and its checkpoint comes back", "[e2e]") {
+  auto& rig = shared_rig();
+  if (rig.why_not) return skip(*rig.why_not);
+  Bench bench(rig, "visible");
+  auto sink = bench.open();
+  CHECK(!bench.resume(*sink));
+  auto batch = bench.maker.next(1000);
+  bench.commit(*sink, batch);
+  CHECK(bench.exactly_once(1000));
+  auto next_life = bench.open();
+  CHECK(bench.resume(*next_life) == batch.after);
+  bench.notes.kept.clear();
+  auto life_without_notes = bench.open();
+  CHECK(bench.resume(*life_without_notes) == batch.after);
+}
+
+TEST_CASE("what a life wrote and did not commit is never seen, and is sent again exactly once", "[e2e]") {
+  auto& rig = shared_rig();
+  if (rig.why_not) return skip(*rig.why_not);
+  Bench bench(rig, "died");
+  auto first = bench.open();
+  bench.resume(*first);
+  auto safe = bench.maker.next(10);
+  bench.commit(*first, safe);
+  first.reset();
+  auto doubtful = bench.maker.next(10);
+  bench.write_without_commit(doubtful).reset();  // died here
+  CHECK(bench.seen(false).size() == 20);
+
+  auto next = bench.open();
+  CHECK(bench.resume(*next) == safe.after);
+  bench.commit(*next, doubtful);
+  CHECK(bench.exactly_once(20));
+  CHECK(bench.seen(false)[11] == 2);
+}
+
+TEST_CASE("a sink that was overtaken by another of its id is fenced, and learns where Kafka stands by asking",
+          "[e2e]") {
+  auto& rig = shared_rig();
+  if (rig.why_not) return skip(*rig.why_not);
+  Bench bench(rig, "zombie");
+  MemoryNotes other_notes;
+  auto zombie = bench.open();
+  auto heir = bench.open(other_notes);
+  bench.resume(*zombie);
+  auto batch = bench.maker.next(10);
+  bench.commit(*zombie, batch);
+  CHECK(bench.resume(*heir) == batch.after);
+
+  auto next = bench.maker.next(10);
+  bench.commit(*heir, next);
+  auto refused = zombie->commit(next, {});  // it has not heard
+  REQUIRE(!refused);
+  INFO(refused.error().what);
+  CHECK(refused.error().what.find("fenced") != std::string::npos);
+  CHECK(bench.resume(*zombie) == next.after);
+  CHECK(bench.exactly_once(20));
+}
+
+TEST_CASE("a commit that was under way when its successor began cannot land any more", "[e2e]") {
+  auto& rig = shared_rig();
+  if (rig.why_not) return skip(*rig.why_not);
+  Bench bench(rig, "late");
+  auto sink = bench.open();
+  bench.resume(*sink);
+  auto safe = bench.maker.next(10);
+  bench.commit(*sink, safe);
+  auto doubtful = bench.maker.next(10);
+  auto zombie = bench.write_without_commit(doubtful);
+
+  auto heir = bench.open();
+  CHECK(bench.resume(*heir) == safe.after);
+  CHECK(!Producer::commit(zombie, bench.patience()));
+  bench.commit(*heir, doubtful);
+  CHECK(bench.exactly_once(20));
+}
+
+TEST_CASE("what is read before init_transactions is not the last word", "[e2e]") {
+  auto& rig = shared_rig();
+  if (rig.why_not) return skip(*rig.why_not);
+  Bench bench(rig, "order");
+  auto sink = bench.open();
+  bench.resume(*sink);
+  auto safe = bench.maker.next(10);
+  bench.commit(*sink, safe);
+  auto late = bench.maker.next(10);
+
+  // The wrong order: read, and only then fence. Between the two the earlier life commits.
+  ClientEvents events;
+  auto reader = open_client(Role::uncommitted_reader, bench.settings, events);
+  REQUIRE(reader);
+  auto expected = checkpoint_partition("order", 16);
+  auto too_early = read_checkpoint(bench.settings, reader->get(), 16, expected, std::nullopt, bench.patience());
+  REQUIRE(too_early);
+  bench.commit(*sink, late);
+  REQUIRE(*too_early);
+  CHECK((*too_early)->checkpoint == safe.after);  // going on from here would double ten records
+
+  auto right = bench.open();
+  CHECK(bench.resume(*right) == late.after);
+}
+
+TEST_CASE("another agent's open transaction does not hide our newest checkpoint", "[e2e]") {
+  auto& rig = shared_rig();
+  if (rig.why_not) return skip(*rig.why_not);
+  Bench bench(rig, "hidden");
+  Bench neighbour(rig, neighbour_of("hidden"));
+  auto sink = bench.open();
+  bench.resume(*sink);
+  bench.commit(*sink, bench.maker.next(10));
+
+  auto open = neighbour.begin();
+  neighbour.write_checkpoint(*open, neighbour.maker.after());
+  auto batch = bench.maker.next(10);
+  bench.commit(*sink, batch);  // lies behind the open transaction
+
+  bench.settings.kafka.transaction_timeout = 3s;
+  auto impatient = bench.open();
+  auto waiting = impatient->resume({});
+  REQUIRE(!waiting);
+  INFO(waiting.error().what);
+  CHECK(waiting.error().what.find("open") != std::string::npos);
+
+  REQUIRE(Producer::commit(open, neighbour.patience()));
+  CHECK(bench.resume(*impatient) == batch.after);
+}
+
+TEST_CASE("a broker that is killed and comes back costs no record and doubles none", "[e2e]") {
+  KafkaRig rig("4");
+  if (rig.why_not) return skip(*rig.why_not);
+  Bench bench(rig, "killed");
+  bench.settings.kafka.transaction_timeout = 3s;
+  auto sink = bench.open();
+  bench.resume(*sink);
+  bench.commit(*sink, bench.maker.next(100));
+  rig.kill(1);
+  auto batch = bench.maker.next(100);
+  auto failed = sink->commit(batch, {});
+  CHECK(!failed);
+  CHECK(!sink->status().connected);
+  rig.restart(1);
+
+  // As the forwarder does it.
+  auto deadline = std::chrono::steady_clock::now() + 60s;
+  bool sent = false;
+  while (!sent && std::chrono::steady_clock::now() < deadline) {
+    auto checkpoint = sink->resume({});
+    if (!checkpoint) continue;
+    REQUIRE(*checkpoint);
+    sent = **checkpoint == batch.after || sink->commit(batch, {});
+  }
+  REQUIRE(sent);
+  CHECK(bench.exactly_once(200));
+}
+
+TEST_CASE("a checkpoint topic that is not compacted is refused, and says what to do", "[e2e]") {
+  KafkaRig rig("4");
+  if (rig.why_not) return skip(*rig.why_not);
+  Bench bench(rig, "policy");
+  auto producer = bench.begin();
+  REQUIRE(producer->topic(kCheckpointTopic, bench.patience()));  // the broker makes it, with its own defaults
+  producer.reset();
+  auto sink = bench.open();
+  auto refused = sink->resume({});
+  REQUIRE(!refused);
+  CHECK(refused.error().fault == Fault::transient);
+  INFO(refused.error().what);
+  CHECK(refused.error().what.find("cleanup.policy=delete") != std::string::npos);
+}
+
+TEST_CASE("a record larger than its topic takes is named, and nothing is lost", "[e2e]") {
+  auto& rig = shared_rig();
+  if (rig.why_not) return skip(*rig.why_not);
+  Bench bench(rig, "large");
+  bench.settings.kafka.properties["compression.codec"] = "none";
+  auto sink = bench.open();
+  bench.resume(*sink);
+  auto small = bench.maker.next(1);
+  bench.commit(*sink, small);
+  auto refused = sink->commit(bench.maker.next(1, 2'000'000), {});
+  REQUIRE(!refused);
+  INFO(refused.error().what);
+  CHECK(refused.error().what.find("lane telemetry, sequence 2 (2000000 bytes)") != std::string::npos);
+  CHECK(bench.resume(*sink) == small.after);
+}
+
+TEST_CASE("Kafka 3.9 takes the same batches", "[e2e]") {
+  KafkaRig rig("3.9");
+  if (rig.why_not) return skip(*rig.why_not);
+  Bench bench(rig, "older");
+  auto sink = bench.open();
+  CHECK(!bench.resume(*sink));
+  auto safe = bench.maker.next(100);
+  bench.commit(*sink, safe);
+  auto doubtful = bench.maker.next(10);
+  bench.write_without_commit(doubtful).reset();
+  CHECK(bench.resume(*sink) == safe.after);
+  bench.commit(*sink, doubtful);
+  bench.commit(*sink, bench.maker.gap(5));
+  CHECK(bench.exactly_once(110));
+}
+
+TEST_CASE("throughput of the sink alone", "[.][bench]") {
+  auto& rig = shared_rig();
+  if (rig.why_not) return skip(*rig.why_not);
+  for (auto style : {HeaderStyle::compact, HeaderStyle::cloudevents}) {
+    Bench bench(rig, style == HeaderStyle::compact ? "speed-compact" : "speed-cloudevents");
+    bench.settings.kafka.headers = style;
+    auto sink = bench.open();
+    bench.resume(*sink);
+    bench.commit(*sink, bench.maker.next(10));
+    auto batch = bench.maker.next(50'000, 100);
+    auto cpu = std::clock();
+    auto began = std::chrono::steady_clock::now();
+    for (int i = 0; i < 6; ++i) bench.commit(*sink, batch);
+    auto took = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+    auto seconds = static_cast<double>(std::clock() - cpu) / CLOCKS_PER_SEC;
+    std::printf("%s: %.0f records/s, %.2f us CPU a record\n", bench.settings.agent.c_str(), 300'000 / took,
+                seconds / 300'000 * 1e6);
+  }
+}
+
+}  // namespace sink_test
+}  // namespace
+}  // namespace penstock
