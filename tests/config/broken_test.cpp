@@ -683,6 +683,10 @@ TEST_CASE("a topic that only looks like one of ours is right") {
 TEST_CASE("no part of a secret is in what is said of a broken file") {
   for (const auto& broken : kBroken) CHECK(read_broken(broken.text).report().find("unter2") == std::string::npos);
 
+  // toml++ quotes what it cannot read.
+  CHECK(read_broken("password = 31415926535897932384626433\n").report().find("31415") == std::string::npos);
+  CHECK(read_broken("password = true_hunter2\n").report().find("hunter") == std::string::npos);
+
   // Whatever is wrong, wherever: the file cut at every byte, and with each byte changed.
   const std::string right = std::string(kLeast) + "password = \"hunter2\"\nlabels = { a = \"hunter2\" }\n" +
                             "points = [{ name = \"a\" }]\n[kafka.properties]\nsasl.password = 'hunter2'\n";
