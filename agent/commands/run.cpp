@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <memory>
+#include <sstream>
 #include <string>
 #include <utility>
 
@@ -55,7 +56,9 @@ void reread(Agent& agent, const std::string& file) {
     spdlog::info("{}: read again", file);
     agent.reload(loaded.settings);
   } else {
-    spdlog::error("{}: read again, and refused; nothing changes:\n{}", file, loaded.report());
+    spdlog::error("{}: read again, and refused; nothing changes", file);
+    std::istringstream report(loaded.report());  // a log line for each: the journal reads a level in each
+    for (std::string line; std::getline(report, line);) spdlog::error("{}", line);
   }
   notify_systemd("READY=1");
 }

@@ -101,17 +101,15 @@ std::string show(const Json& status, Rates& rates) {
 }
 
 /// The socket, from what was said on the command line.
-Result<std::filesystem::path> find_socket(const Asked& asked) {
-  if (!asked.socket.empty()) return std::filesystem::path(asked.socket);
-  auto loaded = load(asked.config, driver_kinds());
-  // A file that cannot be read here (it may hold secrets) or is in work must not keep us from asking.
-  return find_control(loaded.ok() ? loaded.settings.agent.state_directory : AgentSettings().state_directory);
+std::filesystem::path find_socket(const Asked& asked) {
+  if (!asked.socket.empty()) return asked.socket;
+  // A file with mistakes, or one that may not be read here, does not keep us from asking: what it says of the state
+  // directory, or else the default.
+  return find_control(load(asked.config, driver_kinds()).settings.agent.state_directory);
 }
 
 int ask(const Asked& asked, Rates& rates) {
-  auto socket = find_socket(asked);
-  if (!socket) return fmt::print(stderr, "penstock status: {}\n", socket.error().what), kFailed;
-  auto answer = ask_control(*socket, R"({"command":"status"})");
+  auto answer = ask_control(find_socket(asked), R"({"command":"status"})");
   if (!answer) {
     fmt::print(stderr, "penstock status: {}\n", answer.error().what);
     return kFailed;

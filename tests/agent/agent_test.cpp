@@ -267,10 +267,49 @@ TEST_CASE("a writer that does not turn is stuck, whatever Kafka does") {
   REQUIRE(house.start().ok());
   CHECK(house.agent->stuck().empty());
   CHECK(house.agent->alive());
-  house.clock.move(10min);
-  CHECK_THAT(house.agent->stuck(), Catch::Contains("writer"));
-  CHECK_FALSE(house.agent->alive());
+  // The writer turns once a second: now and then between the step of the clock and the look at it.
+  CHECK(wait_until([&] {
+    house.clock.move(10min);
+    return house.agent->stuck().find("writer has not turned for") != std::string::npos;
+  }));
+  CHECK(wait_until([&] {
+    house.clock.move(10min);
+    return !house.agent->alive();
+  }));
   CHECK(wait_until([&] { return house.agent->stuck().empty() && house.agent->alive(); }));  // it turns
+}
+
+/// The first line of the answer.
+std::string healthz(const std::string& address) {
+  int number = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in to{};
+  to.sin_family = AF_INET;
+  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  to.sin_port = htons(static_cast<std::uint16_t>(std::stoi(address.substr(address.rfind(':') + 1))));
+  std::string answer;
+  if (connect(number, reinterpret_cast<sockaddr*>(&to), sizeof to) == 0) {
+    constexpr std::string_view kRequest = "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    send(number, kRequest.data(), kRequest.size(), MSG_NOSIGNAL);
+    char buffer[1024];
+    auto got = recv(number, buffer, sizeof buffer, 0);  // MHD ends a silent connection after 10 s
+    answer.assign(buffer, static_cast<std::size_t>(std::max<ssize_t>(got, 0)));
+  }
+  close(number);
+  return answer.substr(0, answer.find('\r'));
+}
+
+TEST_CASE("/healthz is 503 while the writer is stuck, and 200 again when it turns") {
+  House house;
+  house.destination.away = true;
+  house.settings.http.listen = "127.0.0.1:0";
+  REQUIRE(house.start().ok());
+  std::string address = house.json()["http"];
+  CHECK(healthz(address) == "HTTP/1.1 200 OK");
+  CHECK(wait_until([&] {
+    house.clock.move(10min);
+    return healthz(address) == "HTTP/1.1 503 Service Unavailable";
+  }));
+  CHECK(wait_until([&] { return healthz(address) == "HTTP/1.1 200 OK"; }));
 }
 
 TEST_CASE("the control socket answers status and refuses the rest with a reason") {
