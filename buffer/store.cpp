@@ -17,6 +17,7 @@ Store::~Store() { (void)inside_->sync(); }
 Result<void> Store::commit(std::span<const Group> groups) { return inside_->commit(groups); }
 Result<void> Store::sync() { return inside_->sync(); }
 Result<void> Store::settle(const Settlement& settlement) { return inside_->settle(settlement); }
+Result<bool> Store::prewrite_step(std::uint64_t most_bytes) { return inside_->prewrite_step(most_bytes); }
 
 bool Store::wants_commit() const {
   std::lock_guard lock(inside_->mutex);

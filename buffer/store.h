@@ -121,6 +121,10 @@ class Store {
   Result<void> sync();
   /// Acts on a Settlement: raises delivered, and with `fork` draws the new epoch, in one durable commit.
   Result<void> settle(const Settlement& settlement);
+  /// Writes zeros where the file has not been yet, at most `most_bytes` of them: overwriting costs one flush a commit,
+  /// growing two and six times the bytes. To be called between commits, at the caller's pace, until it says false:
+  /// the file has its full size, or the disk would have less than a tenth or 64 MiB left.
+  Result<bool> prewrite_step(std::uint64_t most_bytes = std::uint64_t{1} << 20);
   /// True if a commit with no groups would do something: marks to keep, delivered blocks to delete.
   bool wants_commit() const;
 

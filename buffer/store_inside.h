@@ -137,6 +137,9 @@ struct Store::Inside {
   bool can_delete() const;
   bool disk_is_full(DatabaseCode code) const;
 
+  // store_prewrite.cpp
+  Result<bool> prewrite_step(std::uint64_t most_bytes);
+
   // store_read.cpp: any thread
   Result<Batch> read(const BatchLimits& limits);
   void delivered(const Batch& batch);

@@ -63,6 +63,7 @@ int run(const std::string& directory, std::uint64_t seed, std::uint64_t capacity
     auto step = pick(0, 9);
     auto done = step == 0 ? store.sync() : store.commit(groups);
     if (!done) fail(done.error());
+    if (auto more = store.prewrite_step(pick(1, 200'000)); !more) fail(more.error());
     for (const auto& row : store.status().lanes) {
       say("durable " + row.name + ' ' + std::to_string(row.durable.value()) + '\n');
     }
