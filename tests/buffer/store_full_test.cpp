@@ -144,6 +144,9 @@ TEST_CASE("the lowest priority is evicted first, the highest last", "[store][ful
   f.sync();
   batch = f.read();
   check_complete(batch, f.lane("telemetry").lane, Sequence(1), f.lane("telemetry").last);
+  std::uint64_t told = 0;
+  for (const auto& gap : batch.gaps) told += gap.count;
+  CHECK(f.store->status().given_up == std::vector<std::pair<Cause, std::uint64_t>>{{Cause::evicted, told}});
 }
 
 TEST_CASE("block takes nothing, says full with the numbers, and goes on once there is room", "[store][full]") {
