@@ -35,6 +35,7 @@ class Loader {
     settings.kafka = one<KafkaSettings>("kafka");
     settings.http = one<HttpSettings>("http");
     drivers(settings.drivers);
+    for (auto& driver : settings.drivers) driver.agent = settings.agent.id;
     check_together(settings, root_, reading_);
     return settings;
   }

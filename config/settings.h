@@ -70,6 +70,7 @@ enum class OnBusy { wait, drop };
 
 /// What every driver has; the rest of its table belongs to its type.
 struct DriverSection {
+  std::string agent;  // agent.id: with the name, what a source may know us by
   std::string name;
   std::string type;
   std::string lane = "telemetry";

@@ -1,5 +1,6 @@
 #include "drivers/table.h"
 
+#include "drivers/mqtt/mqtt.h"
 #include "drivers/simulator.h"
 #include "drivers/sysfs.h"
 
@@ -8,6 +9,7 @@ namespace penstock {
 const std::vector<DriverType>& driver_types() {
   static const std::vector<DriverType> table = {
       // One line a driver, by name.
+      mqtt_driver(),
       simulator_driver(),
       sysfs_driver(),
   };

@@ -218,17 +218,9 @@ Result<std::unique_ptr<Gate>> Gate::open(LinkSettings link, InflowSettings inflo
 Gate::Gate(std::unique_ptr<Relay> relay) : relay_(std::move(relay)) {}
 Gate::~Gate() = default;
 
-std::uint16_t Gate::port() const {
-  return relay_->port();
-}
-std::string Gate::why_ended() const {
-  return relay_->why_ended();
-}
-std::optional<Error> Gate::outlet_failure() const {
-  return relay_->outlet_failure();
-}
-bool Gate::settle(std::chrono::milliseconds patience) {
-  return relay_->settle(patience);
-}
+std::uint16_t Gate::port() const { return relay_->port(); }
+std::string Gate::why_ended() const { return relay_->why_ended(); }
+std::optional<Error> Gate::outlet_failure() const { return relay_->outlet_failure(); }
+bool Gate::settle(std::chrono::milliseconds patience) { return relay_->settle(patience); }
 
 }  // namespace penstock::mqtt

@@ -22,9 +22,7 @@ constexpr std::size_t kUsualBuffer = kReadBytes + (128 << 10);
 // Paho's own packets, and the broker's answers to them, are small.
 constexpr std::size_t kMostControlBytes = 1 << 20;
 
-bool carries(PacketType type) {
-  return type == PacketType::publish || type == PacketType::pubrel;
-}
+bool carries(PacketType type) { return type == PacketType::publish || type == PacketType::pubrel; }
 
 }  // namespace
 
@@ -44,9 +42,7 @@ bool Link::reading() const {
   return connected_ && (closing_ || (!reading_stopped_ && inflow_.thirsty() && to_client_.size() < kMostControlBytes));
 }
 
-bool Link::resting(Time now) const {
-  return up_ && !closing_ && now - last_taken_ < kRest;
-}
+bool Link::resting(Time now) const { return up_ && !closing_ && now - last_taken_ < kRest; }
 
 Link::Polled Link::prepare(Time now) {
   bool read = reading();
@@ -282,10 +278,8 @@ Result<void> Link::take_packet(const FixedHeader& header, std::string_view packe
       if (!disconnect->reason_string.empty()) reason_ += fmt::format(" ({})", disconnect->reason_string.substr(0, 200));
       break;
     }
-    case PacketType::pingresp:
-      return {};  // it answers our ping, not Paho's
-    default:
-      break;
+    case PacketType::pingresp: return {};  // it answers our ping, not Paho's
+    default: break;
   }
   to_client_ += packet;
   return {};
@@ -334,8 +328,6 @@ void Link::begin_closing(Time now) {
   inflow_.forget_connection();
 }
 
-Error Link::ended(const Error& why) const {
-  return reason_.empty() ? why : transient(reason_);
-}
+Error Link::ended(const Error& why) const { return reason_.empty() ? why : transient(reason_); }
 
 }  // namespace penstock::mqtt

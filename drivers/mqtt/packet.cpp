@@ -67,20 +67,16 @@ PropertyForm form_of(std::uint32_t identifier) {
     case 0x25:
     case 0x28:
     case 0x29:
-    case 0x2A:
-      return PropertyForm::byte;
+    case 0x2A: return PropertyForm::byte;
     case 0x13:
     case 0x21:
     case 0x22:
-    case 0x23:
-      return PropertyForm::two_bytes;
+    case 0x23: return PropertyForm::two_bytes;
     case 0x02:
     case 0x11:
     case 0x18:
-    case 0x27:
-      return PropertyForm::four_bytes;
-    case 0x0B:
-      return PropertyForm::variable;
+    case 0x27: return PropertyForm::four_bytes;
+    case 0x0B: return PropertyForm::variable;
     case 0x03:
     case 0x08:
     case 0x09:
@@ -89,12 +85,9 @@ PropertyForm form_of(std::uint32_t identifier) {
     case 0x16:
     case 0x1A:
     case 0x1C:
-    case 0x1F:
-      return PropertyForm::text;
-    case 0x26:
-      return PropertyForm::two_texts;
-    default:
-      return PropertyForm::none;
+    case 0x1F: return PropertyForm::text;
+    case 0x26: return PropertyForm::two_texts;
+    default: return PropertyForm::none;
   }
 }
 
@@ -111,23 +104,12 @@ bool read_properties(Cursor& cursor, Each each) {
     std::uint32_t identifier = inside.variable();
     std::string_view value, second;
     switch (form_of(identifier)) {
-      case PropertyForm::none:
-        return false;
-      case PropertyForm::byte:
-        value = inside.take(1);
-        break;
-      case PropertyForm::two_bytes:
-        value = inside.take(2);
-        break;
-      case PropertyForm::four_bytes:
-        value = inside.take(4);
-        break;
-      case PropertyForm::variable:
-        inside.variable();
-        break;
-      case PropertyForm::text:
-        value = inside.text();
-        break;
+      case PropertyForm::none: return false;
+      case PropertyForm::byte: value = inside.take(1); break;
+      case PropertyForm::two_bytes: value = inside.take(2); break;
+      case PropertyForm::four_bytes: value = inside.take(4); break;
+      case PropertyForm::variable: inside.variable(); break;
+      case PropertyForm::text: value = inside.text(); break;
       case PropertyForm::two_texts:
         value = inside.text();
         second = inside.text();
@@ -247,99 +229,54 @@ Result<std::uint16_t> parse_packet_id(std::string_view body) {
 std::string reason_in_words(std::uint8_t reason, Version version) {
   if (version == Version::v3_1_1 || (reason > 0 && reason < 6)) {  // MQTT 3.1.1, table 3.1
     switch (reason) {
-      case 0:
-        return "accepted";
-      case 1:
-        return "the broker does not speak this protocol version";
-      case 2:
-        return "client id not allowed";
-      case 3:
-        return "server unavailable";
-      case 4:
-        return "bad user name or password";
-      case 5:
-        return "not authorised";
-      case 0x80:
-        return "refused";
-      default:
-        return fmt::format("reason {}", reason);
+      case 0: return "accepted";
+      case 1: return "the broker does not speak this protocol version";
+      case 2: return "client id not allowed";
+      case 3: return "server unavailable";
+      case 4: return "bad user name or password";
+      case 5: return "not authorised";
+      case 0x80: return "refused";
+      default: return fmt::format("reason {}", reason);
     }
   }
   switch (reason) {  // MQTT 5.0, section 2.4
-    case 0x00:
-      return "success";
-    case 0x04:
-      return "disconnect with will";
-    case 0x80:
-      return "unspecified error";
-    case 0x81:
-      return "malformed packet";
-    case 0x82:
-      return "protocol error";
-    case 0x83:
-      return "implementation specific error";
-    case 0x84:
-      return "the broker does not speak this protocol version";
-    case 0x85:
-      return "client id not allowed";
-    case 0x86:
-      return "bad user name or password";
-    case 0x87:
-      return "not authorised";
-    case 0x88:
-      return "server unavailable";
-    case 0x89:
-      return "server busy";
-    case 0x8A:
-      return "banned";
-    case 0x8B:
-      return "server shutting down";
-    case 0x8C:
-      return "bad authentication method";
-    case 0x8D:
-      return "keep alive timeout";
-    case 0x8E:
-      return "session taken over: another client has the same client id";
-    case 0x8F:
-      return "topic filter invalid";
-    case 0x90:
-      return "topic name invalid";
-    case 0x91:
-      return "packet identifier in use";
-    case 0x93:
-      return "receive maximum exceeded";
-    case 0x94:
-      return "topic alias invalid";
-    case 0x95:
-      return "packet too large";
-    case 0x96:
-      return "message rate too high";
-    case 0x97:
-      return "quota exceeded";
-    case 0x98:
-      return "administrative action";
-    case 0x99:
-      return "payload format invalid";
-    case 0x9A:
-      return "retain not supported";
-    case 0x9B:
-      return "QoS not supported";
-    case 0x9C:
-      return "use another server";
-    case 0x9D:
-      return "server moved";
-    case 0x9E:
-      return "shared subscriptions not supported";
-    case 0x9F:
-      return "connection rate exceeded";
-    case 0xA0:
-      return "maximum connect time";
-    case 0xA1:
-      return "subscription identifiers not supported";
-    case 0xA2:
-      return "wildcard subscriptions not supported";
-    default:
-      return fmt::format("reason 0x{:02x}", reason);
+    case 0x00: return "success";
+    case 0x04: return "disconnect with will";
+    case 0x80: return "unspecified error";
+    case 0x81: return "malformed packet";
+    case 0x82: return "protocol error";
+    case 0x83: return "implementation specific error";
+    case 0x84: return "the broker does not speak this protocol version";
+    case 0x85: return "client id not allowed";
+    case 0x86: return "bad user name or password";
+    case 0x87: return "not authorised";
+    case 0x88: return "server unavailable";
+    case 0x89: return "server busy";
+    case 0x8A: return "banned";
+    case 0x8B: return "server shutting down";
+    case 0x8C: return "bad authentication method";
+    case 0x8D: return "keep alive timeout";
+    case 0x8E: return "session taken over: another client has the same client id";
+    case 0x8F: return "topic filter invalid";
+    case 0x90: return "topic name invalid";
+    case 0x91: return "packet identifier in use";
+    case 0x93: return "receive maximum exceeded";
+    case 0x94: return "topic alias invalid";
+    case 0x95: return "packet too large";
+    case 0x96: return "message rate too high";
+    case 0x97: return "quota exceeded";
+    case 0x98: return "administrative action";
+    case 0x99: return "payload format invalid";
+    case 0x9A: return "retain not supported";
+    case 0x9B: return "QoS not supported";
+    case 0x9C: return "use another server";
+    case 0x9D: return "server moved";
+    case 0x9E: return "shared subscriptions not supported";
+    case 0x9F: return "connection rate exceeded";
+    case 0xA0: return "maximum connect time";
+    case 0xA1: return "subscription identifiers not supported";
+    case 0xA2: return "wildcard subscriptions not supported";
+    default: return fmt::format("reason 0x{:02x}", reason);
   }
 }
 
@@ -351,12 +288,8 @@ void append_acknowledgement(std::string& out, PacketType type, std::uint16_t pac
   out.append(packet, sizeof packet);
 }
 
-void append_pingreq(std::string& out) {
-  out.append("\xC0\x00", 2);
-}
+void append_pingreq(std::string& out) { out.append("\xC0\x00", 2); }
 
-void append_pingresp(std::string& out) {
-  out.append("\xD0\x00", 2);
-}
+void append_pingresp(std::string& out) { out.append("\xD0\x00", 2); }
 
 }  // namespace penstock::mqtt

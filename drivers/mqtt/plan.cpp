@@ -6,9 +6,7 @@
 namespace penstock::mqtt {
 namespace {
 
-std::string remembered_value(int qos, const std::string& identity) {
-  return std::to_string(qos) + " " + identity;
-}
+std::string remembered_value(int qos, const std::string& identity) { return std::to_string(qos) + " " + identity; }
 
 }  // namespace
 

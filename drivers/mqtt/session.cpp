@@ -150,9 +150,7 @@ Result<std::unique_ptr<Session>> Session::open(SessionSettings settings, std::ui
 Session::Session(std::unique_ptr<Paho> paho) : paho_(std::move(paho)) {}
 Session::~Session() = default;
 
-Result<bool> Session::connect(std::stop_token stop) {
-  return paho_->connect(stop);
-}
+Result<bool> Session::connect(std::stop_token stop) { return paho_->connect(stop); }
 Result<std::vector<std::uint8_t>> Session::subscribe(const std::vector<Filter>& filters, std::stop_token stop) {
   return paho_->subscribe(filters, stop);
 }
@@ -162,8 +160,6 @@ Result<void> Session::unsubscribe(const std::vector<std::string>& filters, std::
 bool Session::wait_until_lost(std::stop_token stop, std::optional<std::chrono::milliseconds> patience) {
   return paho_->wait_until_lost(stop, patience);
 }
-void Session::disconnect(std::chrono::milliseconds patience) {
-  paho_->disconnect(patience);
-}
+void Session::disconnect(std::chrono::milliseconds patience) { paho_->disconnect(patience); }
 
 }  // namespace penstock::mqtt

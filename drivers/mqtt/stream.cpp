@@ -63,9 +63,7 @@ struct LookUp {
   Descriptor event{eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
 };
 
-std::string in_words(int error) {
-  return std::generic_category().message(error);
-}
+std::string in_words(int error) { return std::generic_category().message(error); }
 
 class TcpStream final : public Stream {
  public:

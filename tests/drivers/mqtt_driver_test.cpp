@@ -3,7 +3,7 @@
 
 #include <fmt/format.h>
 
-#include <fstream>
+#include <algorithm>
 #include <set>
 #include <thread>
 
@@ -11,6 +11,7 @@
 #include "tests/fakes/fake_outlet.h"
 #include "tests/fakes/mosquitto.h"
 #include "tests/fakes/mqtt_wire.h"
+#include "tests/skip.h"
 
 namespace penstock {
 namespace {
@@ -18,16 +19,16 @@ namespace mqtt_driver_test {
 
 using namespace std::chrono_literals;
 
-#define PENSTOCK_NEEDS_MOSQUITTO()                                                     \
-  if (Mosquitto::program().empty()) {                                                  \
-    WARN("SKIPPED: mosquitto is not installed (apt-get install mosquitto, or ./dev)"); \
-    return;                                                                            \
-  }
+bool no_mosquitto() {
+  if (!Mosquitto::program().empty()) return false;
+  skip("mosquitto is not installed (apt-get install mosquitto, or ./dev)");
+  return true;
+}
 
 MqttSettings settings_for(const Mosquitto& broker, const std::string& version = "5") {
   MqttSettings settings;
   settings.url = broker.url();
-  settings.version = version;
+  settings.version = version == "5" ? MqttVersion::v5 : MqttVersion::v3_1_1;
   settings.client_id = "gw-17-plant";
   settings.subscribe = {{"plant/#", 1}};
   settings.reconnect_least = 20ms;
@@ -74,7 +75,7 @@ std::vector<std::string> payloads(const FakeOutlet& outlet) {
 }
 
 TEST_CASE("messages of both versions and both QoS become records with topic, payload and headers", "[mqtt]") {
-  PENSTOCK_NEEDS_MOSQUITTO();
+  if (no_mosquitto()) return;
   Mosquitto broker;
   for (std::string version : {"5", "3.1.1"}) {
     for (int qos : {0, 1}) {
@@ -113,7 +114,7 @@ TEST_CASE("messages of both versions and both QoS become records with topic, pay
 }
 
 TEST_CASE("what is not durable is not acknowledged: the broker sends it again to the next driver", "[mqtt]") {
-  PENSTOCK_NEEDS_MOSQUITTO();
+  if (no_mosquitto()) return;
   for (std::string version : {"5", "3.1.1"}) {
     CAPTURE(version);
     Mosquitto broker;
@@ -145,7 +146,7 @@ TEST_CASE("what is not durable is not acknowledged: the broker sends it again to
 }
 
 TEST_CASE("what became durable is acknowledged, also while the driver stops: nothing comes twice", "[mqtt]") {
-  PENSTOCK_NEEDS_MOSQUITTO();
+  if (no_mosquitto()) return;
   Mosquitto broker;
   wire::Client publisher(broker.port(), "publisher");
   FakeOutlet outlet;
@@ -167,7 +168,7 @@ TEST_CASE("what became durable is acknowledged, also while the driver stops: not
 }
 
 TEST_CASE("a burst of 20,000 messages arrives complete and in order, in groups", "[mqtt]") {
-  PENSTOCK_NEEDS_MOSQUITTO();
+  if (no_mosquitto()) return;
   Mosquitto broker;
   FakeOutlet outlet;
   Running driver(settings_for(broker), outlet);
@@ -185,7 +186,7 @@ TEST_CASE("a burst of 20,000 messages arrives complete and in order, in groups",
 }
 
 TEST_CASE("back-pressure longer than the keep alive ends no connection and loses nothing", "[mqtt]") {
-  PENSTOCK_NEEDS_MOSQUITTO();
+  if (no_mosquitto()) return;
   for (std::string version : {"5", "3.1.1"}) {
     CAPTURE(version);
     Mosquitto broker;
@@ -213,7 +214,7 @@ TEST_CASE("back-pressure longer than the keep alive ends no connection and loses
 }
 
 TEST_CASE("an idle connection outlives many keep alives", "[mqtt]") {
-  PENSTOCK_NEEDS_MOSQUITTO();
+  if (no_mosquitto()) return;
   Mosquitto broker;
   FakeOutlet outlet;
   auto settings = settings_for(broker);
@@ -225,7 +226,7 @@ TEST_CASE("an idle connection outlives many keep alives", "[mqtt]") {
 }
 
 TEST_CASE("a broker that restarts is found again, with the session and what it kept", "[mqtt]") {
-  PENSTOCK_NEEDS_MOSQUITTO();
+  if (no_mosquitto()) return;
   Mosquitto broker;
   FakeOutlet outlet;
   Running driver(settings_for(broker), outlet);
@@ -253,14 +254,14 @@ TEST_CASE("a broker that restarts is found again, with the session and what it k
 }
 
 TEST_CASE("a broker that is not there, or refuses the password, is told in words and tried again", "[mqtt]") {
-  PENSTOCK_NEEDS_MOSQUITTO();
+  if (no_mosquitto()) return;
   for (std::string version : {"5", "3.1.1"}) {
     CAPTURE(version);
     Mosquitto broker("allow_anonymous false\npassword_file {folder}/passwords\n");
     FakeOutlet outlet;
     auto settings = settings_for(broker, version);
     settings.user = "gateway";
-    settings.password = "wrong";
+    settings.password = Secret("wrong");
     Running driver(settings, outlet);
     REQUIRE(outlet.wait_for_saying("refused the connection: not authorised"));
     REQUIRE(outlet.eventually([&] { return outlet.counted("connections_ended") >= 3; }));
@@ -273,7 +274,7 @@ TEST_CASE("a broker that is not there, or refuses the password, is told in words
 }
 
 TEST_CASE("overlapping subscriptions lose nothing and stay connected", "[mqtt]") {
-  PENSTOCK_NEEDS_MOSQUITTO();
+  if (no_mosquitto()) return;
   Mosquitto broker;
   FakeOutlet outlet;
   auto settings = settings_for(broker);
@@ -294,7 +295,7 @@ TEST_CASE("overlapping subscriptions lose nothing and stay connected", "[mqtt]")
 }
 
 TEST_CASE("a message over the limit is given up, acknowledged and counted, and the next ones come through", "[mqtt]") {
-  PENSTOCK_NEEDS_MOSQUITTO();
+  if (no_mosquitto()) return;
   Mosquitto broker;
   FakeOutlet outlet(100'000);
   outlet.hold_durable();
@@ -328,7 +329,7 @@ TEST_CASE("a message over the limit is given up, acknowledged and counted, and t
 }
 
 TEST_CASE("retained messages come once per new subscription, or never, as configured", "[mqtt]") {
-  PENSTOCK_NEEDS_MOSQUITTO();
+  if (no_mosquitto()) return;
   for (std::string version : {"5", "3.1.1"}) {
     CAPTURE(version);
     Mosquitto broker;
@@ -347,7 +348,7 @@ TEST_CASE("retained messages come once per new subscription, or never, as config
     FakeOutlet skipping;
     auto settings = settings_for(broker, version);
     settings.client_id = "another";
-    settings.keep_retained = false;
+    settings.retained = MqttRetained::skip;
     Running driver(settings, skipping);
     REQUIRE(skipping.eventually([&] { return skipping.counted("retained_skipped") == 1; }));
     publisher.publish("plant/a", "live 4");
@@ -358,7 +359,7 @@ TEST_CASE("retained messages come once per new subscription, or never, as config
 }
 
 TEST_CASE("a filter that left the configuration is taken back at the broker", "[mqtt]") {
-  PENSTOCK_NEEDS_MOSQUITTO();
+  if (no_mosquitto()) return;
   for (std::string version : {"5", "3.1.1"}) {
     CAPTURE(version);
     Mosquitto broker;
@@ -385,7 +386,7 @@ TEST_CASE("a filter that left the configuration is taken back at the broker", "[
 }
 
 TEST_CASE("on_busy = drop gives up QoS 0 while the Outlet is full, counted, and never QoS 1", "[mqtt]") {
-  PENSTOCK_NEEDS_MOSQUITTO();
+  if (no_mosquitto()) return;
   Mosquitto broker;
   FakeOutlet outlet;
   auto settings = settings_for(broker);
@@ -410,7 +411,7 @@ TEST_CASE("on_busy = drop gives up QoS 0 while the Outlet is full, counted, and 
 }
 
 TEST_CASE("an Outlet that is closed ends the driver with its reason", "[mqtt]") {
-  PENSTOCK_NEEDS_MOSQUITTO();
+  if (no_mosquitto()) return;
   Mosquitto broker;
   FakeOutlet outlet;
   Running driver(settings_for(broker), outlet);
@@ -423,7 +424,7 @@ TEST_CASE("an Outlet that is closed ends the driver with its reason", "[mqtt]") 
 }
 
 TEST_CASE("two drivers of one process keep to their own brokers", "[mqtt]") {
-  PENSTOCK_NEEDS_MOSQUITTO();
+  if (no_mosquitto()) return;
   Mosquitto one, two;
   FakeOutlet first, second;
   Running a(settings_for(one), first), b(settings_for(two, "3.1.1"), second);
@@ -439,41 +440,41 @@ TEST_CASE("two drivers of one process keep to their own brokers", "[mqtt]") {
   CHECK(b.stop().ok());
 }
 
-TEST_CASE("settings that cannot work are refused in words before anything is connected", "[mqtt]") {
-  MqttSettings good;
-  good.url = "mqtt://broker:1883";
-  good.client_id = "a";
-  good.subscribe = {{"plant/+/telemetry", 1}};
-  CHECK(problems_of(good).empty());
+std::string problems_with(const std::string& lines) {
+  std::string text =
+      "[agent]\nid = \"gw\"\n[kafka]\nbrokers = [\"k:9092\"]\n[drivers.plant]\ntype = \"mqtt\"\n" + lines;
+  Loaded loaded = load_text(text, {}, driver_kinds(), [](const std::string&) { return std::optional<std::string>(); });
+  std::string all;
+  for (const auto& problem : loaded.problems) all += fmt::format("{}: {}\n", problem.place.line, problem.what);
+  return all;
+}
 
-  auto problem = [&](auto change) {
-    MqttSettings settings = good;
-    change(settings);
-    auto problems = problems_of(settings);
-    return problems.empty() ? std::string() : problems.front();
-  };
-  CHECK(problem([](auto& s) { s.url = "mqtt://[::1]:1883"; }).empty());
-  CHECK(problem([](auto& s) { s.url = "mqtt://broker"; }).empty());
-  CHECK(problem([](auto& s) { s.url = "tcp://broker:1883"; }) ==
-        "url: \"tcp://broker:1883\" is not an address of a broker, expected mqtt://host:port");
-  CHECK_THAT(problem([](auto& s) { s.url = "mqtts://broker:8883"; }), Catch::Contains("TLS"));
-  for (const char* url : {"mqtt://", "mqtt://a:0", "mqtt://a:65536", "mqtt://a:x", "mqtt://[::1", "mqtt://u@h", ""}) {
-    CHECK_FALSE(problem([&](auto& s) { s.url = url; }).empty());
+TEST_CASE("settings that cannot work are told with key, value and what was expected", "[mqtt]") {
+  const std::string url = "url = \"mqtt://broker:1883\"\n", filter = "subscribe = [{ filter = \"a/+/b\" }]\n";
+  CHECK(problems_with(url + filter).empty());
+  for (const char* good : {"mqtt://[::1]:1883", "mqtt://broker", "mqtt://10.0.0.1:1/"}) {
+    CHECK(problems_with(fmt::format("url = \"{}\"\n{}", good, filter)).empty());
   }
-  for (const char* filter : {"", "a/#/b", "a#", "+a", "a/b+"}) {
-    CHECK_FALSE(problem([&](auto& s) { s.subscribe[0].filter = filter; }).empty());
+  CHECK(problems_with("url = \"mqtts://broker:8883\"\n" + filter) ==
+        "7: drivers.plant.url is \"mqtts://broker:8883\", expected mqtt://host:port (TLS is not there yet)\n");
+  for (const char* bad : {"mqtt://", "mqtt://a:0", "mqtt://a:65536", "mqtt://a:x", "mqtt://[::1", "tcp://a", ""}) {
+    CHECK(problems_with(fmt::format("url = \"{}\"\n{}", bad, filter)) ==
+          fmt::format("7: drivers.plant.url is \"{}\", expected the address of a broker, mqtt://host:port\n", bad));
   }
-  for (const char* filter : {"#", "+", "+/+/#", "/", "$share/g/a/+", "a b/\xC3\xA4"}) {
-    CHECK(problem([&](auto& s) { s.subscribe[0].filter = filter; }).empty());
+  CHECK(problems_with("url = \"mqtt://user:hunter2@host\"\n" + filter).find("hunter2") == std::string::npos);
+  for (const char* good : {"#", "+", "+/+/#", "/", "$share/g/a/+", "a b/\xC3\xA4"}) {
+    CHECK(problems_with(fmt::format("{}subscribe = [{{ filter = \"{}\", qos = 0 }}]\n", url, good)).empty());
   }
-  CHECK_THAT(problem([](auto& s) { s.subscribe[0].qos = 2; }), Catch::Contains("not have yet"));
-  CHECK_FALSE(problem([](auto& s) { s.subscribe[0].qos = 3; }).empty());
-  CHECK_FALSE(problem([](auto& s) { s.subscribe.clear(); }).empty());
-  CHECK_FALSE(problem([](auto& s) { s.subscribe.push_back(s.subscribe[0]); }).empty());
-  CHECK_FALSE(problem([](auto& s) { s.client_id.clear(); }).empty());
-  CHECK_FALSE(problem([](auto& s) { s.version = "4"; }).empty());
-  CHECK_FALSE(problem([](auto& s) { s.keep_alive = 0s; }).empty());
-  CHECK_FALSE(problem([](auto& s) { s.receive_maximum = 70'000; }).empty());
+  for (const char* bad : {"", "a/#/b", "a#", "+a", "a/b+"}) {
+    CHECK_FALSE(problems_with(fmt::format("{}subscribe = [{{ filter = \"{}\" }}]\n", url, bad)).empty());
+  }
+  CHECK_FALSE(problems_with(url + "subscribe = [{ filter = \"a\", qos = 2 }]\n").empty());
+  CHECK_FALSE(problems_with(url + "subscribe = []\n").empty());
+  CHECK_FALSE(problems_with(url + "subscribe = [{ filter = \"a\" }, { filter = \"a\", qos = 0 }]\n").empty());
+  CHECK_FALSE(problems_with(url + filter + "password = \"x\"\nversion = \"3.1.1\"\n").empty());
+  CHECK_FALSE(problems_with(url + filter + "version = \"4\"\n").empty());
+  CHECK_FALSE(problems_with(url + filter + "keep_alive = \"0s\"\n").empty());
+  CHECK_FALSE(problems_with(url + filter + "receive_maximum = 70000\n").empty());
 }
 
 }  // namespace mqtt_driver_test
