@@ -11,6 +11,7 @@ namespace {
 constexpr penstock::Command kCommands[] = {
     {"run", "run the agent: what the configuration names, into the queue, into Kafka", penstock::add_run},
     {"check", "read a configuration as `run` would and say all that is wrong with it", penstock::add_check},
+    {"demo", "the whole path without configuration or Kafka: live, with a proof at the end", penstock::add_demo},
     {"status", "what the running agent does", penstock::add_status},
     {"config", "print the configuration's JSON Schema, an example, or its reference", penstock::add_config},
 };

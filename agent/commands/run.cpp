@@ -13,9 +13,9 @@
 
 #include "agent/commands/command.h"
 #include "agent/daemon/agent.h"
+#include "agent/daemon/kafka.h"
 #include "agent/daemon/service.h"
 #include "agent/daemon/stop_limit.h"
-#include "agent/kafka/kafka_sink.h"
 #include "agent/version.h"
 #include "config/config.h"
 #include "drivers/table.h"
@@ -24,23 +24,6 @@ namespace penstock {
 namespace {
 
 using namespace std::chrono_literals;
-
-SinkMaker kafka_sink(const Settings& settings) {
-  return [settings](const SinkParts& parts) -> Result<MadeSink> {
-    KafkaSinkSettings sending;
-    sending.agent = settings.agent.id;
-    sending.kafka = settings.kafka;
-    const Store& store = parts.store;
-    auto opened = KafkaSink::open(
-        sending, [&store](Lane lane) { return store.name_of(lane); }, parts.notes, parts.clock);
-    if (!opened) return opened.error();
-    const KafkaSink* sink = opened->get();
-    return MadeSink{std::move(*opened), [sink] {
-                      auto status = sink->status();
-                      return SinkView{status.error, status.topics};
-                    }};
-  };
-}
 
 void say_state(const Agent& agent, std::string& said) {
   std::string now = agent.summary();
@@ -74,7 +57,7 @@ int run(const std::string& file) {
 
   Signals signals;  // before any thread
   SystemClock clock;
-  Agent agent(loaded.settings, kafka_sink(loaded.settings), clock);
+  Agent agent(loaded.settings, kafka_sink({loaded.settings.agent.id, loaded.settings.kafka}), clock);
   spdlog::info("penstock {} starts as agent {}", version(), loaded.settings.agent.id);
   if (auto started = agent.start(); !started) {
     spdlog::critical("{}", started.error().what);

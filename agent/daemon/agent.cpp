@@ -67,8 +67,12 @@ class Agent::StoreNotes final : public Notes {
   std::map<std::string, std::string> set_;  // a note may be on its way to the disk
 };
 
-Agent::Agent(const Settings& settings, SinkMaker make_sink, const Clock& clock)
-    : settings_(settings), make_sink_(std::move(make_sink)), clock_(clock), began_(clock.boottime()) {}
+Agent::Agent(const Settings& settings, SinkMaker make_sink, const Clock& clock, DriverWrap wrap)
+    : settings_(settings),
+      make_sink_(std::move(make_sink)),
+      wrap_(std::move(wrap)),
+      clock_(clock),
+      began_(clock.boottime()) {}
 
 Agent::~Agent() { stop(); }
 
@@ -156,7 +160,9 @@ void Agent::start_driver(const DriverSection& section) {
   auto outlet =
       std::make_unique<DriverOutlet>(*intake_, *writer_, *disk_, clock_,
                                      DriverOutlet::Settings{section.name, *lane, settings_.buffer.max_record_bytes});
-  supervisor_->start(section.name, section.type, type->make(section), std::move(outlet));
+  auto driver = type->make(section);
+  if (wrap_) driver = wrap_(section, std::move(driver));
+  supervisor_->start(section.name, section.type, std::move(driver), std::move(outlet));
 }
 
 void Agent::start_forwarder() {

@@ -40,10 +40,13 @@ struct MadeSink {
 };
 using SinkMaker = std::function<Result<MadeSink>(const SinkParts& parts)>;
 
+/// Takes the driver that was made for a section and gives the one that runs: `demo` puts its own around it. Empty: as made.
+using DriverWrap = std::function<std::unique_ptr<Driver>(const DriverSection& section, std::unique_ptr<Driver> made)>;
+
 class Agent {
  public:
   /// `clock` outlives it.
-  Agent(const Settings& settings, SinkMaker make_sink, const Clock& clock);
+  Agent(const Settings& settings, SinkMaker make_sink, const Clock& clock, DriverWrap wrap = {});
   /// As stop() would, if that was not called.
   ~Agent();
   Agent(const Agent&) = delete;
@@ -92,6 +95,7 @@ class Agent {
 
   Settings settings_;
   const SinkMaker make_sink_;
+  const DriverWrap wrap_;
   const Clock& clock_;
   const BootTime began_;
   std::atomic<const char*> state_{"starting"};
