@@ -1,4 +1,6 @@
 // penstock demo: the whole path on embedded defaults, with a proof at the end.
+#include "agent/commands/demo.h"
+
 #include <fmt/format.h>
 #include <spdlog/sinks/ringbuffer_sink.h>
 #include <spdlog/sinks/stdout_sinks.h>
@@ -12,9 +14,7 @@
 #include <string>
 #include <vector>
 
-#include "agent/commands/command.h"
 #include "agent/daemon/service.h"
-#include "agent/demo/demo.h"
 #include "agent/demo/screen.h"
 #include "config/units.h"
 
@@ -28,9 +28,13 @@ constexpr auto kLongest = 1h;
 constexpr auto kDrainPatience = 60s;  // for the queue to empty, the link being up
 constexpr auto kReadPatience = 30s;   // for the receiver to have read it all
 
-/// A reader of stdout that has gone away is no reason to throw: main() says it at the end.
-void say(const std::string& line) { std::fputs((line + "\n").c_str(), stdout); }
-void complain(const std::string& what) { std::fputs(("penstock demo: " + what + "\n").c_str(), stderr); }
+/// Where it all goes. A reader that has gone away is no reason to throw: main() says it at the end.
+struct Said {
+  std::FILE* out;
+  std::FILE* errors;
+  void say(const std::string& line) const { std::fputs((line + "\n").c_str(), out); }
+  void complain(const std::string& what) const { std::fputs(("penstock demo: " + what + "\n").c_str(), errors); }
+};
 
 /// The log while a demo runs. Behind a view that is drawn in place its newest lines are part of the view.
 class DemoLog {
@@ -79,30 +83,33 @@ bool watch(Demo& demo, Screen& screen, const DemoLog& log, Signals& signals, Ove
   return true;
 }
 
-int conclude(const Result<Proof>& proof, const Proof& so_far) {
+ExitStatus conclude(const Result<Proof>& proof, const Proof& so_far, const Said& said) {
   if (!proof) {
-    say(so_far.line());
-    complain("not proven: " + proof.error().what);
+    said.say(so_far.line());
+    said.complain("not proven: " + proof.error().what);
     return kFailed;
   }
-  say(proof->line());
+  said.say(proof->line());
   return proof->holds() ? kDone : kProofFailed;
 }
 
-int show_demo(const DemoSettings& settings) {
+}  // namespace
+
+ExitStatus show_demo(const DemoSettings& settings, std::FILE* out, std::FILE* errors) {
+  const Said said{out, errors};
   Signals signals;  // before any thread
   SystemClock clock;
   Timetable timetable(settings.whole);
-  Screen screen(stdout, timetable);
+  Screen screen(out, timetable);
   DemoLog log(screen.terminal());
   auto started = Demo::start(settings, clock);
   if (!started) {
-    complain(started.error().what);
+    said.complain(started.error().what);
     return kFailed;
   }
   auto& demo = **started;
-  for (const auto& line : demo.introduction()) say(line);
-  say("");
+  for (const auto& line : demo.introduction()) said.say(line);
+  said.say("");
 
   std::optional<Error> broken;
   bool in_time = watch(demo, screen, log, signals, [&] {
@@ -111,7 +118,7 @@ int show_demo(const DemoSettings& settings) {
     return !more || !*more;
   });
   if (broken) {
-    complain(broken->what);
+    said.complain(broken->what);
     return kFailed;
   }
 
@@ -119,15 +126,16 @@ int show_demo(const DemoSettings& settings) {
   auto give_up = std::chrono::steady_clock::now() + kDrainPatience;
   bool waited =
       watch(demo, screen, log, signals, [&] { return demo.drained() || std::chrono::steady_clock::now() >= give_up; });
-  screen.finish(demo.look());
-  auto proof =
-      waited ? demo.finish(kReadPatience) : Result<Proof>(transient("interrupted again while the queue was emptied"));
-  say("");
-  if (!in_time) say("stopped early; the proof is of what was sent until then");
-  return conclude(proof, demo.so_far());
+  auto last = demo.look();
+  Result<Proof> proof =
+      waited ? demo.finish(kReadPatience) : transient("interrupted again while the queue was emptied");
+  last.received = demo.so_far().received;
+  last.messages = log.newest();
+  screen.finish(last);
+  said.say("");
+  if (!in_time) said.say("stopped early; the proof is of what was sent until then");
+  return conclude(proof, demo.so_far(), said);
 }
-
-}  // namespace
 
 void add_demo(CLI::App& app, int& status) {
   auto time = std::make_shared<std::string>("30s");  // lives as long as the callback
@@ -146,7 +154,7 @@ void add_demo(CLI::App& app, int& status) {
     }
     DemoSettings settings;
     settings.whole = std::chrono::duration_cast<std::chrono::milliseconds>(*whole);
-    status = show_demo(settings);
+    status = show_demo(settings, stdout, stderr);
   });
 }
 

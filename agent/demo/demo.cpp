@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <fstream>
 #include <system_error>
 #include <thread>
@@ -74,13 +75,12 @@ Settings make_settings(const DemoSettings& demo, const std::filesystem::path& fo
 }  // namespace
 
 Result<std::unique_ptr<DemoFolder>> DemoFolder::make(const std::filesystem::path& below) {
-  std::error_code error;
-  auto parent = below.empty() ? std::filesystem::temp_directory_path(error) : below;
+  const char* told = std::getenv("TMPDIR");
+  auto parent = !below.empty() ? below : std::filesystem::path(told != nullptr && *told != '\0' ? told : "/tmp");
   std::string name = (parent / "penstock-demo-XXXXXX").string();
-  if (error || mkdtemp(name.data()) == nullptr) {
-    auto why = error ? error : std::error_code(errno, std::generic_category());
-    return rejected(
-        fmt::format("no folder can be made in {}: {} ($TMPDIR says where)", parent.string(), why.message()));
+  if (mkdtemp(name.data()) == nullptr) {
+    auto why = std::generic_category().message(errno);
+    return rejected(fmt::format("no folder can be made in {}: {} ($TMPDIR says where)", parent.string(), why));
   }
   return std::unique_ptr<DemoFolder>(new DemoFolder(name));
 }
@@ -203,6 +203,7 @@ bool Demo::drained() const {
 Result<Proof> Demo::finish(std::chrono::milliseconds most) {
   auto end = std::chrono::steady_clock::now() + most;
   bool was_drained = drained();
+  set_link(true);  // librdkafka's question for an end of a topic cannot be stopped while nobody answers
   agent_->stop();
   auto store = agent_->status().store;
   if (!was_drained) {
@@ -210,6 +211,7 @@ Result<Proof> Demo::finish(std::chrono::milliseconds most) {
     for (const auto& lane : store.lanes) waiting += lane.records;
     return transient(fmt::format("the queue was not emptied: {} records wait in it", waiting));
   }
+  if (account_.so_far().sent == 0) return transient("no sensor handed anything over");
   receiver_->ask_for_end();
   while (!receiver_->at_end()) {
     if (std::chrono::steady_clock::now() >= end) {

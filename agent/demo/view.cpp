@@ -75,8 +75,9 @@ void add_schedule(Line& line, std::chrono::milliseconds at, const Timetable& tim
   for (std::size_t n = 0; n < width; ++n) {
     auto time = timetable.whole() * (2 * n + 1) / (2 * width);
     bool up = timetable.up(std::chrono::duration_cast<std::chrono::milliseconds>(time));
-    const char* mark = unicode ? (up ? "━" : "╌") : (up ? "=" : "x");
-    line.add(mark, n >= now ? kDim : up ? kGreen : kRed);
+    bool past = n < now;
+    const char* mark = unicode ? (!up ? "╌" : past ? "━" : "─") : (!up ? "x" : past ? "=" : "-");
+    line.add(mark, !past ? kDim : up ? kGreen : kRed);
   }
 }
 

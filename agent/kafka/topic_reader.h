@@ -36,7 +36,7 @@ class TopicReader {
   void read(std::chrono::milliseconds wait, const Take& take);
 
   /// True if everything that lies in the topics at the time of the call has been handed over. `transient`: the brokers
-  /// did not say within `most`.
+  /// did not say within `most`; while they are away librdkafka may take much longer.
   Result<bool> at_end(std::chrono::milliseconds most);
 
  private:

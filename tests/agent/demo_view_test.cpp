@@ -56,7 +56,7 @@ TEST_CASE("the demo's view shows lanes, link, rates, sent and received") {
         "               1,200        2,700        1,500  telemetry\n"
         "\n"
         " link      CUT, back in 3 s\n"
-        "           ==========xxxxxxxxx==========xxxxx==============\n"
+        "           ==========xxxxxxxxx----------xxxxx--------------\n"
         " backlog             .::#\n"
         "\n"
         " sent          2,700      300 a second\n"
