@@ -95,6 +95,14 @@ TEST_CASE("a sequence in two partitions breaks the demo's proof") {
   CHECK_FALSE(books.proof().holds());
 }
 
+TEST_CASE("one of the agent's own records in two partitions breaks the demo's proof") {
+  Books books;
+  books.all_arrive();
+  CHECK(books.arrives(8, {}) == Account::Verdict::own);
+  CHECK(books.arrives(8, {}, 1) == Account::Verdict::twice);
+  CHECK_FALSE(books.proof(8).holds());
+}
+
 TEST_CASE("a lost record is not hidden by another one that arrives twice") {
   Books books;
   books.all_arrive(1, 6);
