@@ -74,7 +74,7 @@ class DestinationSink final : public Sink {
 };
 
 DriverSection simulator(const std::string& name, const SimulatorSettings& settings) {
-  return {name, "simulator", "telemetry", OnBusy::wait, AnySettings::of(settings)};
+  return {"gw-1", name, "simulator", "telemetry", OnBusy::wait, AnySettings::of(settings)};
 }
 
 struct House {

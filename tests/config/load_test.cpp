@@ -54,7 +54,8 @@ TEST_CASE("a file that says the least gets every default") {
   Settings expected;
   expected.agent.id = "gw";
   expected.kafka.brokers = {"k:9092"};
-  expected.drivers = {{"d", "thing", "telemetry", OnBusy::wait, AnySettings::of(sample::Settings{})}};
+  expected.drivers = {
+      {expected.agent.id, "d", "thing", "telemetry", OnBusy::wait, AnySettings::of(sample::Settings{})}};
   CHECK(loaded.settings == expected);
 }
 
@@ -116,7 +117,7 @@ on_busy = "drop"
                     7,
                     {{"security.protocol", "ssl"}, {"linger.ms", "5"}, {"socket.keepalive.enable", "true"}}};
   expected.http.listen = "off";
-  expected.drivers = {{"d", "thing", "alarms", OnBusy::drop, AnySettings::of(sample::Settings{})}};
+  expected.drivers = {{expected.agent.id, "d", "thing", "alarms", OnBusy::drop, AnySettings::of(sample::Settings{})}};
   CHECK(loaded.settings.agent == expected.agent);
   CHECK(loaded.settings.buffer == expected.buffer);
   CHECK(loaded.settings.lanes == expected.lanes);
