@@ -298,6 +298,8 @@ TEST_CASE("a stop ends a resume and a commit that hang within about a second", "
 TEST_CASE("a batch of 50,000 records goes through a queue that holds less", "[kafka]") {
   SinkOnMock test;
   test.settings.kafka.properties["queue.buffering.max.messages"] = "1000";
+  test.settings.kafka.transaction_timeout =
+      60s;  // fifty fillings of the queue, under a sanitizer on a busy machine too
   auto sink = test.open();
   test.resume(*sink);
   test.commit(*sink, test.maker.next(50'000));

@@ -49,6 +49,26 @@ TEST_CASE("the example is right, and with everything in it that it comments out 
   CHECK(loaded.settings.drivers.size() == driver_kinds().size());
 }
 
+TEST_CASE("every whole configuration in README.md and docs is right") {
+  std::vector<std::filesystem::path> pages = {kRoot / "README.md"};
+  for (const auto& entry : std::filesystem::directory_iterator(kRoot / "docs")) {
+    if (entry.path().extension() == ".md") pages.push_back(entry.path());
+  }
+  std::size_t seen = 0;
+  const std::string begin = "```toml\n[agent]";
+  for (const auto& page : pages) {
+    auto text = content(page);
+    for (auto at = text.find(begin); at != std::string::npos; at = text.find(begin, at + 1)) {
+      auto first = text.find('\n', at) + 1;
+      auto block = text.substr(first, text.find("```", first) - first);
+      INFO(page << "\n" << block);
+      CHECK(load_text(block, {}, driver_kinds(), any_variable).report().empty());
+      ++seen;
+    }
+  }
+  CHECK(seen > 0);
+}
+
 TEST_CASE("every key and every kind of driver has its documentation") {
   auto documented = [](const std::vector<Key>& keys) {
     for (const auto& key : keys) {
