@@ -2,7 +2,7 @@
 //
 //   bench_store duel    DIR GROUP SECONDS          commit time beside the plain logs, slices of commits in random order
 //   bench_store counts  DIR GROUP COMMITS WHO      device bytes and flushes: prewritten, growing (logs), healthy,
-//                                                 outage, fresh (healthy, but not pre-written)
+//                                                 outage, fresh (an outage, not pre-written)
 //   bench_store backlog DIR RECORDS GROUP          stored bytes, opening, reading, and the commits after the drain
 //   bench_store steady  DIR RECORDS                the file beside the live data after many records came and went
 //   bench_store fill    DIR RECORDS                a backlog for the other parts
@@ -173,7 +173,7 @@ void counts(const Path& folder, std::size_t group, std::uint64_t commits, const 
   Counted counted;
   if (who == "healthy" || who == "outage" || who == "fresh") {
     if (who != "fresh") queue.prewrite();
-    if (who != "outage") {
+    if (who == "healthy") {
       counted = count_healthy(queue, supply, commits);
     } else {
       auto commit = [&] { queue.commit(supply.groups[supply.next()]); };
