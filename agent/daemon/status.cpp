@@ -5,11 +5,11 @@
 namespace penstock {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using StatusJson = nlohmann::ordered_json;
 
 double in_seconds(std::chrono::microseconds duration) { return std::chrono::duration<double>(duration).count(); }
 
-Json lane_json(const LaneStatus& lane) {
+StatusJson lane_json(const LaneStatus& lane) {
   return {{"name", lane.name},
           {"priority", lane.priority},
           {"dropped", lane.dropped.value()},
@@ -19,8 +19,8 @@ Json lane_json(const LaneStatus& lane) {
           {"backlog_records", lane.records}};
 }
 
-Json store_json(const StoreStatus& store) {
-  Json given_up = Json::object();
+StatusJson store_json(const StoreStatus& store) {
+  StatusJson given_up = StatusJson::object();
   for (const auto& [cause, count] : store.given_up) given_up[name_of(cause)] = count;
   return {{"epoch", store.epoch.hex()},
           {"run", store.run.hex()},
@@ -34,8 +34,8 @@ Json store_json(const StoreStatus& store) {
           {"given_up", given_up}};
 }
 
-Json driver_json(const DriverStatus& driver) {
-  Json given_up = Json::object(), events = Json::object();
+StatusJson driver_json(const DriverStatus& driver) {
+  StatusJson given_up = StatusJson::object(), events = StatusJson::object();
   for (const auto& [cause, count] : driver.outlet.given_up) given_up[name_of(cause)] = count;
   for (const auto& [event, count] : driver.outlet.events) events[event] = count;
   return {{"name", driver.name},
@@ -56,11 +56,11 @@ Json driver_json(const DriverStatus& driver) {
 }  // namespace
 
 std::string to_json(const AgentStatus& status) {
-  Json lanes = Json::array(), drivers = Json::array(), topics = Json::object();
+  StatusJson lanes = StatusJson::array(), drivers = StatusJson::array(), topics = StatusJson::object();
   for (const auto& lane : status.store.lanes) lanes.push_back(lane_json(lane));
   for (const auto& driver : status.drivers) drivers.push_back(driver_json(driver));
   for (const auto& [topic, why] : status.sink.topics) topics[topic] = why;
-  Json all{
+  StatusJson all{
       {"agent", status.agent},
       {"version", status.version},
       {"state", status.state},
@@ -95,7 +95,7 @@ std::string to_json(const AgentStatus& status) {
         {"puts_durable", status.puts_durable}}},
       {"drivers", drivers},
   };
-  return all.dump(-1, ' ', false, Json::error_handler_t::replace);
+  return all.dump(-1, ' ', false, StatusJson::error_handler_t::replace);
 }
 
 }  // namespace penstock

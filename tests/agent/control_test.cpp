@@ -27,7 +27,9 @@ struct Caller {
     REQUIRE(connect(number, reinterpret_cast<sockaddr*>(&to), sizeof to) == 0);
   }
   ~Caller() { close(number); }
-  void say(const std::string& text) const { send(number, text.data(), text.size(), MSG_NOSIGNAL); }
+  bool say(const std::string& text) const {
+    return send(number, text.data(), text.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(text.size());
+  }
   std::string hear(std::size_t bytes) const {
     std::string heard;
     char byte;
@@ -72,8 +74,9 @@ TEST_CASE("a line without end is cut off, and others are still answered") {
   Room room;
   Caller endless(room.path);
   std::string piece(32 << 10, 'a');
-  for (int i = 0; i < 4; ++i) endless.say(piece);
-  CHECK(endless.hear(1).empty());  // closed
+  int pieces = 0;
+  while (pieces < 64 && endless.say(piece)) ++pieces;
+  CHECK(pieces < 64);  // what a socket's buffers hold besides is far less
   CHECK(*ask_control(room.path, "hello") == "<hello>");
 }
 

@@ -32,6 +32,7 @@ class RestingClock final : public Clock {
     if (duration < 1min) return time_.sleep(duration, stop);
     return Watermark().wait(1, stop);
   }
+  void move(std::chrono::microseconds by) { time_.tick(by); }
 
  private:
   FakeClock time_;
@@ -111,6 +112,22 @@ TEST_CASE("the rate is kept by the clock") {
   auto took = run.clock.boottime() - began;
   CHECK(took >= 10s);
   CHECK(took < 11s);
+}
+
+TEST_CASE("after a long wait for room the simulator goes on at its rate and makes up for one second only") {
+  SimulatorSettings settings;
+  settings.rate = 100;
+  Run run(settings);
+  run.outlet.set_room(0);
+  run.start();
+  REQUIRE(run.outlet.wait_for_saying("10 sensors"));
+  run.clock.move(1h);
+  auto released = run.clock.boottime();
+  run.outlet.unlimited_room();
+  REQUIRE(run.outlet.wait_for_records(1000));
+  auto took = run.clock.boottime() - released;
+  run.stop();
+  CHECK(took > 8s);
 }
 
 TEST_CASE("a limit ends the readings, not the driver") {
