@@ -14,6 +14,7 @@ constexpr penstock::Command kCommands[] = {
     {"demo", "the whole path without configuration or Kafka: live, with a proof at the end", penstock::add_demo},
     {"status", "what the running agent does", penstock::add_status},
     {"config", "print the configuration's JSON Schema, an example, or its reference", penstock::add_config},
+    {"verify", "prove from Kafka alone that nothing is missing, doubled or out of order", penstock::add_verify},
 };
 
 }  // namespace

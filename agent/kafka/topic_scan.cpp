@@ -33,7 +33,7 @@ Result<bool> matches(const std::string& expression, const std::string& name) {
 
 /// The names and partitions of the topics asked for.
 Result<std::map<std::string, std::int32_t>> choose(rd_kafka_t* client, const std::vector<std::string>& wanted,
-                                                   const Patience& patience) {
+                                                   const std::vector<std::string>& if_there, const Patience& patience) {
   const rd_kafka_metadata_t* raw = nullptr;
   rd_kafka_resp_err_t error;
   do {
@@ -45,8 +45,14 @@ Result<std::map<std::string, std::int32_t>> choose(rd_kafka_t* client, const std
   std::unique_ptr<const rd_kafka_metadata_t, decltype(&rd_kafka_metadata_destroy)> metadata(raw,
                                                                                             rd_kafka_metadata_destroy);
   std::map<std::string, std::int32_t> chosen;
+  for (int i = 0; i < metadata->topic_cnt; ++i) {
+    const auto& topic = metadata->topics[i];
+    if (std::find(if_there.begin(), if_there.end(), topic.topic) != if_there.end()) {
+      chosen[topic.topic] = topic.partition_cnt;
+    }
+  }
   for (const auto& text : wanted) {
-    std::size_t before = chosen.size();
+    bool any = false;
     for (int i = 0; i < metadata->topic_cnt; ++i) {
       const auto& topic = metadata->topics[i];
       bool match = text == topic.topic;
@@ -55,9 +61,11 @@ Result<std::map<std::string, std::int32_t>> choose(rd_kafka_t* client, const std
         if (!matched) return matched.error();
         match = *matched;
       }
-      if (match) chosen[topic.topic] = topic.partition_cnt;
+      if (!match) continue;
+      chosen[topic.topic] = topic.partition_cnt;
+      any = true;
     }
-    if (chosen.size() == before) return rejected(fmt::format("no topic \"{}\" in this cluster", text));
+    if (!any) return rejected(fmt::format("no topic \"{}\" in this cluster", text));
   }
   return chosen;
 }
@@ -92,7 +100,7 @@ class TopicScan {
   }
 
   Result<void> find_ends() {
-    auto chosen = choose(uncommitted_.get(), settings_.topics, patience_);
+    auto chosen = choose(uncommitted_.get(), settings_.topics, settings_.if_there, patience_);
     if (!chosen) return chosen.error();
     for (const auto& [name, partitions] : *chosen) {
       auto topic = open_topic(client_.get(), name);
@@ -109,6 +117,7 @@ class TopicScan {
           return transient(
               fmt::format("the end of {} [{}] could not be asked for: {}", name, partition, rd_kafka_err2str(error)));
         }
+        if (part.position > 0) summary_.trimmed = true;
         parts_.push_back(std::move(part));
       }
       topics_.push_back(std::move(*topic));

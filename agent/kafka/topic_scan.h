@@ -22,7 +22,8 @@ namespace penstock {
 struct ScanSettings {
   KafkaSettings kafka;              // brokers and properties
   std::vector<std::string> topics;  // names; one that begins with ^ is a regular expression (ECMAScript) of whole names
-  bool committed = true;            // false: open and aborted transactions too
+  std::vector<std::string> if_there;  // names of topics that may be missing
+  bool committed = true;              // false: open and aborted transactions too
 };
 
 /// Valid only within the call.
@@ -43,6 +44,7 @@ SeenRecord seen_record(const rd_kafka_message_s& message, std::string_view topic
 struct ScanSummary {
   std::uint64_t records = 0;
   std::vector<std::string> topics;  // that were read
+  bool trimmed = false;             // one of them no longer holds its first records
 };
 
 /// Within a partition in order. A committed scan waits for the open transactions before the end, as long as patience

@@ -52,7 +52,7 @@ class SinkOnMock {
   std::vector<std::string> values(const std::string& topic) {
     std::vector<std::string> all;
     auto scanned = scan_topics(
-        {settings.kafka, {topic}, true}, [&](const SeenRecord& record) { all.emplace_back(record.value); },
+        {settings.kafka, {topic}, {}, true}, [&](const SeenRecord& record) { all.emplace_back(record.value); },
         Patience(10s, {}));
     INFO((scanned ? "" : scanned.error().what));
     REQUIRE(scanned);
@@ -94,7 +94,7 @@ TEST_CASE("records arrive with value, key, headers and event time", "[kafka]") {
   test.commit(*sink, test.maker.next(1));
   std::size_t count = 0;
   auto scanned = scan_topics(
-      {test.settings.kafka, {"^penstock\\.tele.*"}, true},
+      {test.settings.kafka, {"^penstock\\.tele.*"}, {}, true},
       [&](const SeenRecord& record) {
         ++count;
         CHECK(record.value == "record 1");

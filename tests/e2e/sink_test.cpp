@@ -10,6 +10,7 @@
 #include "agent/kafka/producer.h"
 #include "agent/kafka/template.h"
 #include "agent/kafka/topic_scan.h"
+#include "agent/kafka/verify_cluster.h"
 #include "tests/catch.h"
 #include "tests/e2e/kafka_rig.h"
 #include "tests/fakes/batches.h"
@@ -100,7 +101,7 @@ class Bench {
   std::map<std::uint64_t, int> seen(bool committed) {
     std::map<std::uint64_t, int> times;
     auto scanned = scan_topics(
-        {settings.kafka, {settings.kafka.topic}, committed},
+        {settings.kafka, {settings.kafka.topic}, {}, committed},
         [&](const SeenRecord& record) {
           REQUIRE(record.name);
           ++times[record.name->sequence.value()];
@@ -109,6 +110,13 @@ class Bench {
     INFO((scanned ? "" : scanned.error().what));
     REQUIRE(scanned);
     return times;
+  }
+  /// What `penstock verify` says of this agent.
+  ClusterProof proof() {
+    auto proof = verify_cluster({settings.kafka, {"^of\\." + settings.agent}, {settings.agent}, {}}, patience());
+    INFO((proof ? "" : proof.error().what));
+    REQUIRE(proof);
+    return *proof;
   }
   bool exactly_once(std::uint64_t last) {
     auto times = seen(true);
@@ -335,6 +343,32 @@ TEST_CASE("Kafka 3.9 takes the same batches", "[e2e]") {
   bench.commit(*sink, doubtful);
   bench.commit(*sink, bench.maker.gap(5));
   CHECK(bench.exactly_once(110));
+}
+
+TEST_CASE("verify finds a missing and a doubled record, and takes a gap record for an account", "[e2e]") {
+  auto& rig = shared_rig();
+  if (rig.why_not) return skip(*rig.why_not);
+  Bench bench(rig, "proof");
+  auto sink = bench.open();
+  bench.resume(*sink);
+  bench.commit(*sink, bench.maker.next(100));
+  bench.commit(*sink, bench.maker.gap(7));
+  bench.commit(*sink, bench.maker.next(100));
+  auto good = bench.proof();
+  CHECK(good.holds());
+  REQUIRE(good.lanes.size() == 1);
+  CHECK(good.lanes[0].records == 200);
+  CHECK(good.lanes[0].given_up == 7);
+  CHECK(good.lanes[0].checkpoint == Sequence(207));
+
+  auto holed = bench.maker.next(10);
+  holed.records.erase(holed.records.begin() + 4);
+  holed.records.push_back(holed.records.front());
+  bench.commit(*sink, holed);
+  auto bad = bench.proof();
+  CHECK(!bad.holds());
+  CHECK(bad.lanes[0].missing_ranges == std::vector<SequenceBitmap::Range>{{Sequence(212), Sequence(212)}});
+  CHECK(bad.lanes[0].doubled == 1);
 }
 
 TEST_CASE("throughput of the sink alone", "[.][bench]") {

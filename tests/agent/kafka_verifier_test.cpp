@@ -1,0 +1,194 @@
+#include "agent/kafka/verifier.h"
+
+#include <random>
+#include <set>
+
+#include "tests/catch.h"
+
+namespace penstock {
+namespace {
+namespace kafka_verifier_test {
+
+const Epoch kFirst = draw<Epoch>(), kSecond = draw<Epoch>();
+
+class Told {
+ public:
+  Told() : verifier({}) {}
+  explicit Told(Verifier::Settings settings) : verifier(std::move(settings)) {}
+
+  Told& checkpoint(std::uint64_t delivered) {
+    Checkpoint checkpoint;
+    checkpoint.epoch = kFirst;
+    checkpoint.delivered = {{"telemetry", Sequence(delivered)}};
+    checkpoint.runs = {{draw<Run>(), kFirst, {{"telemetry", Sequence(1)}}}};
+    verifier.checkpoint("gw", checkpoint);
+    return *this;
+  }
+  Told& records(std::uint64_t first, std::uint64_t last, std::int32_t partition = 0, const Epoch& epoch = kFirst) {
+    for (auto sequence = first; sequence <= last; ++sequence) {
+      verifier.record("t", partition, {"gw", "telemetry", epoch, Sequence(sequence)});
+    }
+    return *this;
+  }
+  Told& gap(std::uint64_t first, std::uint64_t last) {
+    verifier.gap({"gw", "telemetry", kFirst, Sequence(first), Sequence(last), last - first + 1, Cause::evicted});
+    return *this;
+  }
+  LaneProof lane() {
+    auto proof = verifier.prove();
+    REQUIRE(proof.lanes.size() == 1);
+    CHECK(proof.holds() == (proof.lanes[0].holds() && proof.without_checkpoint.empty()));
+    return proof.lanes[0];
+  }
+
+  Verifier verifier;
+};
+
+TEST_CASE("a proof holds when every sequence up to the checkpoint is there once and in order") {
+  auto lane = Told().checkpoint(100).records(1, 100).lane();
+  CHECK(lane.holds());
+  CHECK(lane.records == 100);
+  CHECK(lane.from == Sequence(1));
+  CHECK(lane.checkpoint == Sequence(100));
+}
+
+TEST_CASE("a proof of nothing does not hold") { CHECK(!Verifier({}).prove().holds()); }
+
+TEST_CASE("what is missing is told as ranges, at the beginning, in the middle and before the checkpoint") {
+  auto lane = Told().checkpoint(20).records(3, 9).records(12, 18).lane();
+  CHECK(!lane.holds());
+  CHECK(lane.missing == 6);
+  using Range = SequenceBitmap::Range;
+  CHECK(lane.missing_ranges ==
+        std::vector<Range>{{Sequence(1), Sequence(2)}, {Sequence(10), Sequence(11)}, {Sequence(19), Sequence(20)}});
+}
+
+TEST_CASE("a lane of which not one record is seen is missing up to its checkpoint") {
+  CHECK(Told().checkpoint(1'000'000'000'000).lane().missing == 1'000'000'000'000);
+}
+
+TEST_CASE("a gap record accounts for what is missing, and only for that") {
+  auto lane = Told().checkpoint(20).records(1, 9).gap(10, 12).records(13, 20).lane();
+  CHECK(lane.holds());
+  CHECK(lane.given_up == 3);
+  lane = Told().checkpoint(20).records(1, 9).gap(10, 12).records(14, 20).lane();
+  CHECK(lane.missing == 1);
+  lane = Told().checkpoint(20).records(1, 20).gap(20, 20).lane();
+  CHECK(lane.contradicted == 1);
+  CHECK(!lane.holds());
+}
+
+TEST_CASE("what was refused without a number is counted and needs no place") {
+  Told told;
+  told.checkpoint(5).records(1, 5).verifier.gap({"gw", "telemetry", kFirst, {}, {}, 7, Cause::refused});
+  CHECK(told.lane().never_numbered == 7);
+  CHECK(told.lane().holds());
+}
+
+TEST_CASE("a doubled record is found wherever its second copy lies") {
+  auto lane = Told().checkpoint(10).records(1, 10).records(4, 5, 1).lane();
+  CHECK(lane.doubled == 2);
+  CHECK(!lane.holds());
+}
+
+TEST_CASE("order is judged within a partition and not between two") {
+  CHECK(Told().checkpoint(10).records(6, 10, 0).records(1, 5, 1).lane().holds());
+  auto lane = Told().checkpoint(10).records(6, 10, 0).records(1, 5, 0).lane();
+  CHECK(lane.out_of_order == 5);
+  CHECK(!lane.holds());
+}
+
+TEST_CASE("records above the checkpoint are counted and not judged") {
+  auto lane = Told().checkpoint(10).records(1, 10).records(12, 15).lane();
+  CHECK(lane.holds());
+  CHECK(lane.above == 4);
+}
+
+TEST_CASE("records of an agent without a checkpoint prove nothing") {
+  Told told;
+  told.records(1, 10);
+  CHECK(!told.verifier.prove().holds());
+  CHECK(told.verifier.prove().without_checkpoint == std::vector<std::string>{"gw"});
+}
+
+TEST_CASE("where the topics no longer hold their first records, judging begins with the first that is seen") {
+  CHECK(Told().checkpoint(20).records(15, 20).lane().missing == 14);
+  Told trimmed;
+  trimmed.verifier.set_trimmed();
+  CHECK(trimmed.checkpoint(20).records(15, 20).lane().holds());
+}
+
+TEST_CASE("after a fork each epoch is judged by itself, and the older one up to where the newer began") {
+  Verifier verifier({});
+  Checkpoint checkpoint;
+  checkpoint.epoch = kSecond;
+  checkpoint.delivered = {{"telemetry", Sequence(30)}};
+  checkpoint.runs = {{draw<Run>(), kFirst, {{"telemetry", Sequence(1)}}},
+                     {draw<Run>(), kSecond, {{"telemetry", Sequence(21)}}}};
+  verifier.checkpoint("gw", checkpoint);
+  auto tell = [&](const Epoch& epoch, std::uint64_t first, std::uint64_t last, std::int32_t partition) {
+    for (auto s = first; s <= last; ++s) verifier.record("t", partition, {"gw", "telemetry", epoch, Sequence(s)});
+  };
+  tell(kFirst, 1, 19, 0);
+  tell(kSecond, 21, 30, 0);
+  auto proof = verifier.prove();
+  REQUIRE(proof.lanes.size() == 2);
+  for (const auto& lane : proof.lanes) {
+    CHECK(lane.missing == (lane.epoch == kFirst ? 1u : 0u));
+    CHECK(lane.from == Sequence(lane.epoch == kFirst ? 1 : 21));
+  }
+  tell(kFirst, 20, 25, 0);  // the twin's own records go on
+  CHECK(verifier.prove().holds());
+}
+
+TEST_CASE("only the agents and lanes asked for are judged") {
+  Told told({{"other"}, {}, false});
+  told.checkpoint(10).records(1, 5);
+  CHECK(told.verifier.prove().lanes.empty());
+}
+
+TEST_CASE("a set of sequences agrees with a plain one on random operations") {
+  auto seed = std::random_device{}();
+  INFO("seed " << seed);
+  std::mt19937 random(seed);
+  auto upto = [&](std::uint64_t most) { return std::uniform_int_distribution<std::uint64_t>(1, most)(random); };
+  SequenceBitmap set, other;
+  std::set<std::uint64_t> plain, plain_other;
+  for (int step = 0; step < 300; ++step) {
+    auto first = upto(30'000), last = first + (upto(4) == 1 ? upto(9'000) : upto(3)) - 1;
+    if (upto(3) == 1) {
+      other.add(Sequence(first), Sequence(last));
+      for (auto value = first; value <= last; ++value) plain_other.insert(value);
+    } else if (upto(2) == 1) {
+      set.add(Sequence(first), Sequence(last));
+      for (auto value = first; value <= last; ++value) plain.insert(value);
+    } else {
+      CHECK(set.add(Sequence(first)) == plain.insert(first).second);
+    }
+    auto from = upto(20'000), to = from + upto(20'000);
+    if (step % 30 != 0) continue;
+    std::uint64_t expected = 0, both = 0;
+    std::vector<SequenceBitmap::Range> ranges, expected_ranges;
+    bool open = false;
+    for (auto value = from; value <= to; ++value) {
+      bool lacks = plain.count(value) == 0 && plain_other.count(value) == 0;
+      if (lacks && !open) expected_ranges.emplace_back(Sequence(value), Sequence(value));
+      if (lacks) expected_ranges.back().second = Sequence(value);
+      expected += lacks;
+      open = lacks;
+    }
+    for (auto value : plain) both += plain_other.count(value);
+    CHECK(SequenceBitmap::missing(set, other, Sequence(from), Sequence(to), 1'000'000, ranges) == expected);
+    CHECK(ranges == expected_ranges);
+    CHECK(SequenceBitmap::common(set, other) == both);
+    CHECK(set.size() == plain.size());
+    if (!plain.empty()) {
+      CHECK(set.first() == Sequence(*plain.begin()));
+      CHECK(set.last() == Sequence(*plain.rbegin()));
+    }
+  }
+}
+
+}  // namespace kafka_verifier_test
+}  // namespace
+}  // namespace penstock
