@@ -23,9 +23,7 @@ namespace penstock::wire {
 inline std::string u16(std::size_t value) {
   return {static_cast<char>(value >> 8 & 255), static_cast<char>(value & 255)};
 }
-inline std::string text(std::string_view value) {
-  return u16(value.size()) + std::string(value);
-}
+inline std::string text(std::string_view value) { return u16(value.size()) + std::string(value); }
 inline std::string variable(std::size_t value) {
   std::string bytes;
   do {
@@ -54,12 +52,8 @@ inline std::string connack(int reason = 0, bool present = false,
   if (properties) body += variable(properties->size()) + *properties;
   return packet(0x20, body);
 }
-inline std::string acknowledgement(unsigned first, std::size_t id) {
-  return packet(first, u16(id));
-}
-inline std::string puback(std::size_t id) {
-  return acknowledgement(0x40, id);
-}
+inline std::string acknowledgement(unsigned first, std::size_t id) { return packet(first, u16(id)); }
+inline std::string puback(std::size_t id) { return acknowledgement(0x40, id); }
 
 struct Packet {
   unsigned first = 0;
