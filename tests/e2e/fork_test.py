@@ -60,9 +60,9 @@ def test(arguments):
             penstock.start()
             before = sum(lane["last"] for lane in penstock.wait_ready()["lanes"])
             publish(name)
-            wait_until(lambda: queued(before + arguments.messages), f"set {name} in the queue; {penstock.output()[-2000:]}", 60)
+            wait_until(lambda: queued(before + arguments.messages), lambda: f"set {name} in the queue; {penstock.output()[-2000:]}", 60)
             if not away:
-                wait_until(lambda: penstock.backlog() == 0, f"set {name} to drain; {penstock.output()[-2000:]}", 90)
+                wait_until(lambda: penstock.backlog() == 0, lambda: f"set {name} to drain; {penstock.output()[-2000:]}", 90)
             expect(penstock.terminate() == 0, f"the agent ends in order after set {name}")
 
         def exchange(name):

@@ -46,14 +46,14 @@ def expect(condition, claim):
 
 
 def wait_until(call, what, seconds=60, pause=0.05):
-    """Polls until call() gives something true; the value."""
+    """Polls until call() gives something true; the value. `what` is a text, or a call that gives it when it is needed."""
     deadline = time.monotonic() + seconds
     while True:
         value = call()
         if value:
             return value
         if time.monotonic() > deadline:
-            raise Failed(f"waited {seconds} s in vain for: {what}")
+            raise Failed(f"waited {seconds} s in vain for: {what() if callable(what) else what}")
         time.sleep(pause)
 
 
@@ -154,7 +154,7 @@ class Mosquitto(Process):
         home.mkdir(exist_ok=True)
         config = home / "mosquitto.conf"
         config.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence true\n"
-                          f"persistence_location {home}/\nmax_queued_messages 0\nmax_packet_size 0\nuser root\n{extra}\n")
+                          f"persistence_location {home}/\nmax_queued_messages 0\nuser root\n{extra}\n")
         program = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
         super().__init__([program, "-c", str(config)], home / "log")
 
@@ -206,11 +206,11 @@ class Penstock(Process):
         return json.loads(done.stdout)
 
     def wait_ready(self, seconds=30):
-        return wait_until(self.status, f"penstock to answer; its log: {self.output()[-2000:]}", seconds)
+        return wait_until(self.status, lambda: f"penstock to answer; its log: {self.output()[-2000:]}", seconds)
 
     def backlog(self):
         status = self.status()
-        return None if status is None else sum(lane["records"] for lane in status["lanes"])
+        return None if status is None else sum(lane["backlog_records"] for lane in status["lanes"])
 
 
 @contextlib.contextmanager

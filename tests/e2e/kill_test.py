@@ -55,7 +55,8 @@ def test(arguments):
                                                   receive_maximum=RECEIVE_MAXIMUM))
         parts.append(penstock)
         penstock.start()
-        wait_until(lambda: "subscribed" in penstock.output(), f"the subscription; log: {penstock.output()}", 30)
+        wait_until(lambda: "connected to" in str((penstock.status() or {}).get("drivers")),
+                   lambda: f"the subscription; status {penstock.status()}; log: {penstock.output()}", 30)
 
         # The load lasts about as long as the kills.
         seconds = arguments.kills * 0.8 + arguments.stops * 6 + 2
@@ -77,9 +78,9 @@ def test(arguments):
         # Drained: every message that Mosquitto had is in Kafka. Asked of the program first, then proven without it.
         def drained():
             status = penstock.status()
-            return status and sum(lane["records"] for lane in status["lanes"]) == 0 and \
+            return status and sum(lane["backlog_records"] for lane in status["lanes"]) == 0 and \
                 sum(lane["last"] for lane in status["lanes"]) >= arguments.messages
-        wait_until(drained, f"the queue to drain; status {penstock.status()}; log: {penstock.output()[-3000:]}", 180, 0.3)
+        wait_until(drained, lambda: f"the queue to drain; status {penstock.status()}; log: {penstock.output()[-3000:]}", 180, 0.3)
         expect(penstock.terminate() == 0, "penstock ends with 0 after SIGTERM")
 
         messages = [m for m in kafka.read("penstock.telemetry") if m["headers"]["ce_subject"].startswith("plant/")]
