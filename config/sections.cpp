@@ -95,10 +95,9 @@ KeyTable kafka_keys() {
       .required()
       .example("[\"kafka-1:9092\", \"kafka-2:9092\"]")
       .check(host_port_check)
-      .choice("delivery", &KafkaSettings::delivery,
-              {{"exactly_once", Delivery::exactly_once}, {"at_least_once", Delivery::at_least_once}},
-              "exactly_once: transactions. at_least_once: an idempotent producer, cheaper for a cluster with very many "
-              "gateways; readers that skip sequences they have seen are exact too.")
+      // at_least_once joins the choices when the sink can do it: `check` promises nothing that `run` refuses.
+      .choice("delivery", &KafkaSettings::delivery, {{"exactly_once", Delivery::exactly_once}},
+              "How records get there: exactly_once, by Kafka's transactions, is all there is in this version.")
       .key("topic", &KafkaSettings::topic,
            "Topic of a record, from {agent} {driver} {stream} {lane} {key}; in what they stand for `/` becomes `.`, "
            "what a topic cannot hold `_`.")

@@ -87,4 +87,9 @@ std::optional<std::string> nearest(std::string_view word, const std::vector<std:
   return best;
 }
 
+std::string did_you_mean(std::string_view word, const std::vector<std::string>& candidates) {
+  auto near = nearest(word, candidates);
+  return near ? fmt::format(", did you mean \"{}\"?", *near) : "";
+}
+
 }  // namespace penstock

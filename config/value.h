@@ -71,5 +71,7 @@ ParsedFile parse_toml(std::string_view text, const Environment& environment);
 
 /// The candidate that was probably meant, if any is near: at most a third of its letters differ.
 std::optional<std::string> nearest(std::string_view word, const std::vector<std::string>& candidates);
+/// `, did you mean "candidate"?`, or nothing.
+std::string did_you_mean(std::string_view word, const std::vector<std::string>& candidates);
 
 }  // namespace penstock

@@ -78,7 +78,7 @@ priority = 5
 [lanes.alarms]
 [kafka]
 brokers = ["a:1", "[::1]:9092"]
-delivery = "at_least_once"
+delivery = "exactly_once"
 topic = "t.{lane}"
 key = "{key}"
 headers = "compact"
@@ -105,7 +105,7 @@ on_busy = "drop"
   expected.buffer = {2ull << 30, 20ms, 64 << 10, 8 << 20, 2 << 20, WhenFull::block, 3};
   expected.lanes = {{"telemetry", 5}, {"alarms", 0}};
   expected.kafka = {{"a:1", "[::1]:9092"},
-                    Delivery::at_least_once,
+                    Delivery::exactly_once,
                     "t.{lane}",
                     "{key}",
                     HeaderStyle::compact,
