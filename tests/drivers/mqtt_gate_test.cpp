@@ -297,7 +297,7 @@ TEST_CASE("a name that cannot be resolved is told, not waited for", "[mqtt]") {
   REQUIRE(gate.ok());
   auto paho = Connection::to((*gate)->port());
   CHECK(paho.ends());
-  CHECK_THAT((*gate)->why_ended(), Catch::Contains("cannot resolve no such host.invalid"));
+  CHECK((*gate)->why_ended().find("cannot resolve no such host.invalid") == 0);
 }
 
 TEST_CASE("a connection from another process is turned away, and ours goes on", "[mqtt]") {
