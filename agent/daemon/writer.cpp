@@ -29,7 +29,8 @@ Result<void> Writer::loop(std::stop_token stop) {
 
     // One rule for both cases: after an idle interval this instant is in the past, and the first group goes at once.
     auto ripe_at = last_commit_ + settings_.commit_interval;
-    Intake::Taken taken = intake_.take(settings_.turn, ripe_at, settings_.commit_bytes, settings_.most_bytes);
+    auto idle = prewriting_ ? std::min(settings_.turn, settings_.prewrite_pause) : settings_.turn;
+    Intake::Taken taken = intake_.take(idle, ripe_at, settings_.commit_bytes, settings_.most_bytes);
     if (!taken.groups.empty()) {
       tell_listeners();
       if (auto done = commit(taken.groups, taken.last, stop); !done) return done;
@@ -43,6 +44,7 @@ Result<void> Writer::loop(std::stop_token stop) {
     } else if (intake_.closed()) {
       pause(settings_.turn, stop);  // take() does not wait on a closed Intake
     }
+    if (auto done = prewrite(); !done) return done;
   }
   return finish();
 }
@@ -132,6 +134,18 @@ Result<void> Writer::sync() {
     status_.syncs += 1;
   }
   raise_durable();
+  return {};
+}
+
+/// A step when one is due. What keeps it from going on (a full disk, most of all) ends it until the next start: the store
+/// works without, at two flushes a commit.
+Result<void> Writer::prewrite() {
+  if (!prewriting_ || Steady::now() < next_prewrite_) return {};
+  auto more = disk_.prewrite_step();
+  if (!more && more.error().fault == Fault::broken) return more.error();
+  if (!more) spdlog::warn("pre-writing of the queue's file ends here: {}", more.error().what);
+  prewriting_ = more.ok() && *more;
+  next_prewrite_ = Steady::now() + settings_.prewrite_pause;
   return {};
 }
 

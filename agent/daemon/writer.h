@@ -9,6 +9,9 @@
 // Nothing is dropped until the agent stops; what is then still in hand was acknowledged to nobody and goes to the
 // ledger.
 //
+// Between commits it writes the store's file to its full size, a step at a time (Store::prewrite_step): a commit into space
+// that was written once costs one flush, into new space two.
+//
 // Threads: run() in a thread of its own, once; everything else from any thread.
 // A crash loses what is in hand and not durable; no ticket was ever reported durable before it was.
 #pragma once
@@ -47,6 +50,7 @@ class Writer {
     std::chrono::milliseconds idle_commit{10'000};  // idle for so long: keep delivered marks with a commit of their own
     std::chrono::milliseconds full_retry{200};      // between two tries on a full store
     std::chrono::milliseconds turn{1'000};          // the loop turns at least so often
+    std::chrono::milliseconds prewrite_pause{250};  // between two steps of pre-writing: 4 MiB/s
   };
 
   /// Who wants to know that tickets became durable or that room was made in the Intake. Called in the writer's thread;
@@ -96,6 +100,7 @@ class Writer {
   Result<void> wait_for_room(std::stop_token stop);
   Result<void> give_up(const std::vector<Group>& groups, const Error& why);
   Result<void> sync();
+  Result<void> prewrite();
   Result<void> serve();
   void refuse(const std::string& why);
   void add_notes(std::vector<Group>& groups);
@@ -117,6 +122,8 @@ class Writer {
   };
   std::deque<Pending> pending_;  // commits whose tickets are not durable yet; at most a few
   Steady::time_point last_commit_;
+  Steady::time_point next_prewrite_;
+  bool prewriting_ = true;  // the store's file has not yet its full size
 
   mutable std::mutex mutex_;
   std::condition_variable_any asked_;

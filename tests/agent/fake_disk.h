@@ -52,6 +52,12 @@ class FakeDisk final : public Disk {
   bool wants_commit() const override {
     return guarded([&] { return wants_commit_; });
   }
+  Result<bool> prewrite_step() override {
+    std::lock_guard lock(mutex_);
+    if (prewrite_fault_) return *prewrite_fault_;
+    ++prewritten_;
+    return prewritten_ < prewrite_steps_;
+  }
   std::uint64_t committed() const override {
     return guarded([&] { return commits_.size(); });
   }
@@ -117,6 +123,16 @@ class FakeDisk final : public Disk {
     return all;
   }
 
+  /// So many steps until the file is written; from the next one on.
+  void set_prewriting(int steps, std::optional<Error> fault = {}) {
+    std::lock_guard lock(mutex_);
+    prewrite_steps_ = steps;
+    prewrite_fault_ = std::move(fault);
+  }
+  int prewritten() const {
+    return guarded([&] { return prewritten_; });
+  }
+
  private:
   template <class Value>
   void set(Value& place, Value value) {
@@ -134,6 +150,8 @@ class FakeDisk final : public Disk {
   bool held_ = false, wants_commit_ = false;
   std::optional<Error> fault_, sync_fault_;
   Result<void> settle_answer_;
+  int prewritten_ = 0, prewrite_steps_ = 0;
+  std::optional<Error> prewrite_fault_;
 };
 
 }  // namespace penstock

@@ -259,6 +259,29 @@ TEST_CASE("delivered marks are kept by a commit of their own after a while of id
   CHECK(wait_until([&] { return bench.disk.durable() == 1; }));
 }
 
+TEST_CASE("the store's file is pre-written in steps, idle or busy, until it has its size") {
+  auto settings = slow();
+  settings.prewrite_pause = 0ms;
+  Bench bench(settings);
+  bench.disk.set_prewriting(5);
+  bench.start();
+  CHECK(wait_until([&] { return bench.disk.prewritten() == 5; }));
+  CHECK(bench.durable(bench.put("one")));
+  CHECK(bench.stop().ok());
+  CHECK(bench.disk.prewritten() == 5);
+}
+
+TEST_CASE("pre-writing that fails is given up, and commits go on") {
+  auto settings = slow();
+  settings.prewrite_pause = 0ms;
+  Bench bench(settings);
+  bench.disk.set_prewriting(5, transient("no space"));
+  bench.start();
+  CHECK(bench.durable(bench.put("one")));
+  CHECK(bench.stop().ok());
+  CHECK(bench.disk.prewritten() == 0);
+}
+
 TEST_CASE("an orderly end stores all that was let in, and its marks") {
   Bench bench(slow());
   bench.start();
