@@ -91,6 +91,13 @@ std::int64_t kafka_timestamp(WallTime time, WallTime now, TimestampStyle style) 
   return floor<milliseconds>(time).time_since_epoch().count();
 }
 
+namespace {
+
+/// A publisher must not be able to say which record this is.
+bool is_ours(std::string_view name) { return name.starts_with("ce_") || name == "penstock" || name == "content-type"; }
+
+}  // namespace
+
 HeaderWriter::HeaderWriter(std::string agent, HeaderStyle style) : agent_(std::move(agent)), style_(style) {}
 
 const std::vector<HeaderView>& HeaderWriter::write(const StoredRecord& stored, std::string_view lane) {
@@ -100,7 +107,15 @@ const std::vector<HeaderView>& HeaderWriter::write(const StoredRecord& stored, s
   } else {
     cloudevents(stored, lane);
   }
-  for (const auto& header : stored.record.headers) headers_.push_back({header.name, header.value});
+  renamed_.clear();
+  renamed_.reserve(stored.record.headers.size());  // views into it stay valid
+  for (const auto& header : stored.record.headers) {
+    if (!is_ours(header.name)) {
+      headers_.push_back({header.name, header.value});
+    } else {
+      headers_.push_back({renamed_.emplace_back("x-" + header.name), header.value});
+    }
+  }
   return headers_;
 }
 

@@ -44,6 +44,7 @@ class HeaderWriter {
   HeaderStyle style_;
   std::string id_, source_, type_, time_, sequence_, binary_, epoch_hex_;
   Epoch epoch_;
+  std::vector<std::string> renamed_;  // names of the record's own headers that would have been taken for ours
   std::vector<HeaderView> headers_;
 };
 

@@ -50,6 +50,23 @@ std::string value_of(const std::vector<HeaderView>& headers, std::string_view na
   return "(none)";
 }
 
+TEST_CASE("a record's own header cannot say which record this is") {
+  for (auto style : {HeaderStyle::cloudevents, HeaderStyle::compact}) {
+    auto stored = a_record();
+    stored.record.headers = {{"ce_epoch", "forged"}, {"penstock", "forged"}, {"content-type", "forged"}, {"unit", "K"}};
+    HeaderWriter writer("gw-17", style);
+    NameReader reader;
+    const auto& headers = writer.write(stored, "telemetry");
+    for (const auto& header : headers) reader.header(header.name, header.value);
+    REQUIRE(reader.name());
+    CHECK(reader.name()->epoch == stored.epoch);
+    CHECK(value_of(headers, "x-ce_epoch") == "forged");
+    CHECK(value_of(headers, "x-penstock") == "forged");
+    CHECK(value_of(headers, "x-content-type") == "forged");
+    CHECK(value_of(headers, "unit") == "K");
+  }
+}
+
 TEST_CASE("a template is expanded from the fields of a record") {
   auto parsed = Template::parse("p.{lane}.{stream}/{agent}-{driver}:{key}");
   REQUIRE(parsed);
