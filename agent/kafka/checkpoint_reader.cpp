@@ -15,10 +15,6 @@ namespace {
 
 constexpr std::int64_t kFirstSuffix = 256;  // records from the end that are read first; then 16 times as many
 
-struct Range {
-  std::int64_t first = 0, end = 0;  // end: one behind the last
-};
-
 /// A record with our key: the newest wins, whatever it holds.
 struct Raw {
   std::optional<std::string> value;  // none: deleted on purpose
@@ -28,7 +24,7 @@ struct Raw {
 
 class Scan {
  public:
-  Scan(const KafkaSinkSettings& settings, rd_kafka_s* uncommitted, const Patience& patience)
+  Scan(const KafkaSinkSettings& settings, const std::shared_ptr<SharedClient>& uncommitted, const Patience& patience)
       : settings_(settings), uncommitted_(uncommitted), patience_(patience) {}
 
   Result<void> open() {
@@ -42,20 +38,12 @@ class Scan {
   }
 
   /// The offsets of a partition, open transactions included.
-  Result<Range> range(std::int32_t partition) {
-    Range range;
-    rd_kafka_resp_err_t error;
-    do {
-      error = rd_kafka_query_watermark_offsets(uncommitted_, kCheckpointTopic, partition, &range.first, &range.end,
-                                               patience_.slice_ms() * 5);
-      if (error == RD_KAFKA_RESP_ERR_NO_ERROR) return range;
-    } while (rest(patience_));
-    return transient(fmt::format("topic {}: the end of partition {} could not be asked for: {}", kCheckpointTopic,
-                                 partition, rd_kafka_err2str(error)));
+  Result<PartitionEnds> range(std::int32_t partition) {
+    return query_ends(uncommitted_, kCheckpointTopic, partition, patience_);
   }
 
   /// The newest record with our key in first..end, once everything before `end` is decided.
-  Result<std::optional<Raw>> newest(std::int32_t partition, const Range& range) {
+  Result<std::optional<Raw>> newest(std::int32_t partition, const PartitionEnds& range) {
     std::optional<Raw> found;
     if (range.first >= range.end) return found;
     if (rd_kafka_consume_start(topic_.get(), partition, range.first) != 0) {
@@ -96,10 +84,10 @@ class Scan {
   }
 
   /// As newest, but from the end: growing parts, until something is found or the beginning is reached.
-  Result<std::optional<Raw>> newest_from_the_end(std::int32_t partition, const Range& whole) {
+  Result<std::optional<Raw>> newest_from_the_end(std::int32_t partition, const PartitionEnds& whole) {
     std::int64_t end = whole.end;
     for (std::int64_t suffix = kFirstSuffix;; suffix *= 16) {
-      Range part{suffix >= whole.end - whole.first ? whole.first : whole.end - suffix, end};
+      PartitionEnds part{suffix >= whole.end - whole.first ? whole.first : whole.end - suffix, end};
       auto found = newest(partition, part);
       if (!found || *found || part.first == whole.first) return found;
       end = part.first;
@@ -108,7 +96,7 @@ class Scan {
 
  private:
   const KafkaSinkSettings& settings_;
-  rd_kafka_s* uncommitted_;
+  std::shared_ptr<SharedClient> uncommitted_;
   const Patience& patience_;
   ClientEvents events_;
   Client client_;
@@ -129,7 +117,8 @@ Result<std::optional<FoundCheckpoint>> understand(const std::optional<Raw>& raw,
 
 }  // namespace
 
-Result<std::optional<FoundCheckpoint>> read_checkpoint(const KafkaSinkSettings& settings, rd_kafka_s* uncommitted,
+Result<std::optional<FoundCheckpoint>> read_checkpoint(const KafkaSinkSettings& settings,
+                                                       const std::shared_ptr<SharedClient>& uncommitted,
                                                        std::int32_t partitions, std::int32_t expected,
                                                        std::optional<CheckpointPlace> hint, const Patience& patience) {
   Scan scan(settings, uncommitted, patience);

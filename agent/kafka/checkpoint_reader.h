@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 
 #include "agent/kafka/client.h"
@@ -24,10 +25,11 @@ struct FoundCheckpoint {
   CheckpointPlace place;
 };
 
-/// `uncommitted` is a client of that role. `hint`: where our last checkpoint is believed to lie; without one (or with one
+/// `uncommitted` is a client of that role; see query_ends for why it is shared. `hint`: where our last checkpoint is believed to lie; without one (or with one
 /// that leads nowhere) growing parts of the end of `expected` are read, then every partition. Nothing: there is none.
 /// `transient`: not now; also when the newest one cannot be understood, for going on from anything else would be a guess.
-Result<std::optional<FoundCheckpoint>> read_checkpoint(const KafkaSinkSettings& settings, rd_kafka_s* uncommitted,
+Result<std::optional<FoundCheckpoint>> read_checkpoint(const KafkaSinkSettings& settings,
+                                                       const std::shared_ptr<SharedClient>& uncommitted,
                                                        std::int32_t partitions, std::int32_t expected,
                                                        std::optional<CheckpointPlace> hint, const Patience& patience);
 

@@ -6,6 +6,9 @@
 
 #include <algorithm>
 #include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -195,6 +198,39 @@ std::string take_text(rd_kafka_error_s* error) {
   std::string text = rd_kafka_error_string(error);
   rd_kafka_error_destroy(error);
   return text;
+}
+
+Result<PartitionEnds> query_ends(const std::shared_ptr<SharedClient>& client, const std::string& topic,
+                                 std::int32_t partition, const Patience& patience) {
+  struct Call {
+    std::mutex mutex;
+    std::condition_variable finished;
+    bool done = false;
+    rd_kafka_resp_err_t error = RD_KAFKA_RESP_ERR_NO_ERROR;
+    PartitionEnds ends;
+  };
+  auto call = std::make_shared<Call>();
+  std::thread([call, client, topic, partition, patience] {
+    rd_kafka_resp_err_t error;
+    PartitionEnds ends;
+    do {
+      error = rd_kafka_query_watermark_offsets(client->client.get(), topic.c_str(), partition, &ends.first, &ends.end,
+                                               patience.slice_ms() * 5);
+    } while (error != RD_KAFKA_RESP_ERR_NO_ERROR && rest(patience));
+    std::lock_guard lock(call->mutex);
+    call->error = error;
+    call->ends = ends;
+    call->done = true;
+    call->finished.notify_all();
+  }).detach();
+
+  std::unique_lock lock(call->mutex);
+  while (!call->done && !patience.over()) {
+    call->finished.wait_for(lock, std::chrono::milliseconds(patience.slice_ms()));
+  }
+  if (call->done && call->error == RD_KAFKA_RESP_ERR_NO_ERROR) return call->ends;
+  return transient(fmt::format("topic {}: the end of partition {} could not be asked for: {}", topic, partition,
+                               call->done ? rd_kafka_err2str(call->error) : "no answer"));
 }
 
 }  // namespace penstock

@@ -84,6 +84,21 @@ class Patience {
 /// Sleeps a slice; false when patience is over.
 bool rest(const Patience& patience);
 
+/// A client and what its callbacks speak to, shared with calls that cannot be ended.
+struct SharedClient {
+  ClientEvents events;
+  Client client;
+};
+
+struct PartitionEnds {
+  std::int64_t first = 0, end = 0;  // end: one behind the last, open transactions included
+};
+
+/// As librdkafka 2.0.2 knows no end of this call while the broker is away, whatever time it is given, it runs in a
+/// thread that is left behind when patience ends; it keeps the client and ends when the broker is back.
+Result<PartitionEnds> query_ends(const std::shared_ptr<SharedClient>& client, const std::string& topic,
+                                 std::int32_t partition, const Patience& patience);
+
 /// The text of a librdkafka error, which is freed. "" for none.
 std::string take_text(rd_kafka_error_s* error);
 

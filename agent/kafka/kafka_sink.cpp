@@ -141,18 +141,22 @@ Result<std::optional<Checkpoint>> KafkaSink::Inside::resume(const Patience& pati
       return transient(initialised.error().what);
     }
   }
-  ClientEvents events;
-  auto reader = open_client(Role::uncommitted_reader, settings, events);
-  if (!reader) return transient(reader.error().what);
-  auto partitions = prepare_own_topics(reader->get(), settings.look_after_topics && !verified, patience);
+  auto reader = std::make_shared<SharedClient>();
+  auto client = open_client(Role::uncommitted_reader, settings, reader->events);
+  if (!client) return transient(client.error().what);
+  reader->client = std::move(*client);
+  auto partitions = prepare_own_topics(reader->client.get(), settings.look_after_topics && !verified, patience);
   if (!partitions) return partitions.error();
   verified = true;
 
   auto hint = parse_place(notes.get(kPlaceNote));
   if (hint && hint->partition >= *partitions) hint.reset();
   auto expected = hint ? hint->partition : checkpoint_partition(settings.agent, *partitions);
-  auto found = read_checkpoint(settings, reader->get(), *partitions, expected, hint, patience);
-  if (!found) return found.error();
+  auto found = read_checkpoint(settings, reader, *partitions, expected, hint, patience);
+  if (!found) {
+    producer.reset();  // the next try begins with init_transactions, which waits for the broker and can be stopped
+    return found.error();
+  }
   partition = expected;
   ready = true;
   if (!*found) return std::optional<Checkpoint>();

@@ -231,11 +231,12 @@ TEST_CASE("what is read before init_transactions is not the last word", "[e2e]")
   auto late = bench.maker.next(10);
 
   // The wrong order: read, and only then fence. Between the two the earlier life commits.
-  ClientEvents events;
-  auto reader = open_client(Role::uncommitted_reader, bench.settings, events);
-  REQUIRE(reader);
+  auto reader = std::make_shared<SharedClient>();
+  auto client = open_client(Role::uncommitted_reader, bench.settings, reader->events);
+  REQUIRE(client);
+  reader->client = std::move(*client);
   auto expected = checkpoint_partition("order", 16);
-  auto too_early = read_checkpoint(bench.settings, reader->get(), 16, expected, std::nullopt, bench.patience());
+  auto too_early = read_checkpoint(bench.settings, reader, 16, expected, std::nullopt, bench.patience());
   REQUIRE(too_early);
   bench.commit(*sink, late);
   REQUIRE(*too_early);
