@@ -136,7 +136,7 @@ TEST_CASE("an orderly stop brings everything to disk and to a destination that i
   house.settings.drivers.clear();
   REQUIRE(house.start().ok());
   auto lane = house.json()["lanes"][0];
-  CHECK(lane["delivered"] == sent);
+  CHECK(lane["delivered"].get<std::uint64_t>() >= sent);
   CHECK(lane["durable"].get<std::uint64_t>() <= sent + 1);  // the status record of this start
 }
 
