@@ -12,26 +12,19 @@ struct EpochSpan {
   std::optional<Sequence> first, last;
 };
 
+/// Only of its own epoch does a checkpoint say up to where everything must be there, and only when no other epoch is among
+/// its runs does it say from where: a run is kept with the epoch in which it began, and a fork may come in its middle. What
+/// is not said is judged from the first to the last that was seen.
 EpochSpan span_of(const Checkpoint& checkpoint, const Epoch& epoch, const std::string& lane) {
   EpochSpan span;
-  bool known = checkpoint.epoch == epoch;
-  if (known) span.last = at(checkpoint.delivered, lane);
-  bool after = false;  // past the runs of this epoch
-  for (const auto& run : checkpoint.runs) {
-    auto first = run.first.find(lane);
-    if (run.epoch == epoch) {
-      known = true;
-      if (first != run.first.end() && !span.first) span.first = first->second;
-    } else if (known && !after && span.first) {
-      // The next epoch took over where this one ended.
-      after = true;
-      if (!span.last && first != run.first.end()) span.last = first->second.previous();
-    }
-  }
-  // Runs older than the oldest kept one may have begun this epoch: then it is not known where.
-  bool cut = checkpoint.runs.size() >= kCheckpointRuns && checkpoint.runs.front().epoch == epoch;
-  if (cut) span.first.reset();
-  if (known && !cut && !span.first) span.first = Sequence(1);
+  if (checkpoint.epoch != epoch) return span;
+  span.last = at(checkpoint.delivered, lane);
+  const auto& runs = checkpoint.runs;
+  bool one_epoch = std::all_of(runs.begin(), runs.end(), [&](const RunEntry& run) { return run.epoch == epoch; });
+  // Runs older than the oldest kept one may have begun this epoch.
+  if (!one_epoch || runs.size() >= kCheckpointRuns) return span;
+  span.first = runs.empty() ? Sequence() : at(runs.front().first, lane);
+  if (span.first == Sequence()) span.first = Sequence(1);
   return span;
 }
 
