@@ -13,7 +13,7 @@ SinkMaker kafka_sink(const KafkaSinkSettings& settings) {
     const KafkaSink* sink = opened->get();
     return MadeSink{std::move(*opened), [sink] {
                       auto status = sink->status();
-                      return SinkView{status.error, status.topics};
+                      return SinkView{status.doing, status.error, status.topics};
                     }};
   };
 }

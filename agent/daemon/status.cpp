@@ -72,6 +72,7 @@ std::string to_json(const AgentStatus& status) {
       {"lanes", lanes},
       {"kafka",
        {{"connected", status.connected},
+        {"doing", status.sink.doing},
         {"error", status.sink.error},
         {"topics", topics},
         {"commits", status.sent_commits},

@@ -17,6 +17,7 @@ namespace penstock {
 
 /// What the sink says of itself.
 struct SinkView {
+  std::string doing;                          // the step that is under way; empty: none
   std::string error;                          // what is wrong now; empty when nothing is
   std::map<std::string, std::string> topics;  // that cannot be written to now, and why
 };

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
 #include <charconv>
 #include <utility>
 
@@ -71,6 +72,7 @@ struct KafkaSink::Inside {
   std::vector<rd_kafka_topic_s*> topics;  // of the records of the batch at hand
   std::string topic_text, key_text;
 
+  std::atomic<const char*> doing{""};
   mutable std::mutex mutex;
   KafkaSinkStatus status;  // under the mutex
 };
@@ -110,11 +112,14 @@ Result<void> KafkaSink::commit(const Batch& batch, std::stop_token stop) {
 
 KafkaSinkStatus KafkaSink::status() const {
   std::lock_guard lock(inside_->mutex);
-  return inside_->status;
+  auto status = inside_->status;
+  status.doing = inside_->doing.load();
+  return status;
 }
 
 template <class Result>
 void KafkaSink::Inside::tell(const Result& result) {
+  doing = "";
   auto complaint = producer ? producer->complaint() : std::string();
   std::lock_guard lock(mutex);
   status.connected = result.ok();
@@ -134,6 +139,7 @@ Result<std::optional<Checkpoint>> KafkaSink::Inside::resume(const Patience& pati
     ++status.producers;
   }
   // First this: from now on no transaction of an earlier producer can land. Only then is what we read the last word.
+  doing = "init_transactions";
   if (!producer->initialised()) {
     auto initialised = producer->initialise(patience);
     if (!initialised) {
@@ -141,6 +147,7 @@ Result<std::optional<Checkpoint>> KafkaSink::Inside::resume(const Patience& pati
       return transient(initialised.error().what);
     }
   }
+  doing = "reading the checkpoint";
   auto reader = std::make_shared<SharedClient>();
   auto client = open_client(Role::uncommitted_reader, settings, reader->events);
   if (!client) return transient(client.error().what);
@@ -166,14 +173,18 @@ Result<std::optional<Checkpoint>> KafkaSink::Inside::resume(const Patience& pati
 
 Result<void> KafkaSink::Inside::transact(const Batch& batch, const Patience& patience) {
   if (!ready) return transient("commit without resume");
+  doing = "looking up topics";
   if (auto found = find_topics(batch, Patience(kTopicPatience, patience.stop())); !found) return found;
   if (auto begun = producer->begin(); !begun) return begun;
+  doing = "produce";
   if (auto produced = produce_all(batch, patience); !produced) return produced;
+  doing = "flush";
   if (auto flushed = producer->flush(patience); !flushed) {
     auto number = producer->failed_number();
     if (!number) return flushed;
     return transient(fmt::format("{}: {}", name_of_message(batch, *number), flushed.error().what));
   }
+  doing = "commit_transaction";
   if (auto committed = Producer::commit(producer, patience); !committed) return committed;
 
   if (auto offset = producer->last_offset(); offset >= 0) notes.set(kPlaceNote, place_text({partition, offset}));

@@ -30,6 +30,7 @@ namespace penstock {
 /// For status and metrics.
 struct KafkaSinkStatus {
   bool connected = false;                     // the last call succeeded
+  std::string doing;                          // the step that is under way: what is waited for; empty: none
   std::string error;                          // what is wrong now; empty when nothing is
   std::string librdkafka;                     // its last own complaint, about a broker as a rule; may be old
   std::map<std::string, std::string> topics;  // that cannot be written to now, and why

@@ -8,6 +8,7 @@
 #include "agent/kafka/messages.h"
 #include "agent/kafka/mock_cluster.h"
 #include "agent/kafka/topic_scan.h"
+#include "tests/agent/wait_until.h"
 #include "tests/catch.h"
 #include "tests/fakes/batches.h"
 #include "tests/fakes/fake_clock.h"
@@ -256,16 +257,17 @@ TEST_CASE("a stop ends a resume and a commit that hang within about a second", "
   test.settings.kafka.transaction_timeout = 60s;
   auto sink = test.open();
   std::thread stopper;
-  auto stop_soon = [&](std::stop_source& source) {
-    stopper = std::thread([&] {
-      std::this_thread::sleep_for(100ms);  // into the call; nothing is proved by it
+  bool hung = false;
+  auto stop_during = [&](const std::string& step, std::stop_source& source) {
+    stopper = std::thread([&, step] {
+      hung = wait_until([&] { return sink->status().doing == step; });
       source.request_stop();
     });
   };
   SECTION("in resume") {
     test.cluster->set_down(1);
     std::stop_source source;
-    stop_soon(source);
+    stop_during("init_transactions", source);
     auto began = std::chrono::steady_clock::now();
     CHECK(!sink->resume(source.get_token()));
     CHECK(std::chrono::steady_clock::now() - began < 3s);
@@ -275,7 +277,7 @@ TEST_CASE("a stop ends a resume and a commit that hang within about a second", "
     test.commit(*sink, test.maker.next(1));
     test.cluster->set_down(1);
     std::stop_source source;
-    stop_soon(source);
+    stop_during("flush", source);
     auto began = std::chrono::steady_clock::now();
     auto committed = sink->commit(test.maker.next(1), source.get_token());
     CHECK(!committed);
@@ -286,13 +288,14 @@ TEST_CASE("a stop ends a resume and a commit that hang within about a second", "
     test.commit(*sink, test.maker.next(1));
     test.cluster->fail_next(MockCluster::Request::end_transaction, std::vector<int>(1000, 51));
     std::stop_source source;
-    stop_soon(source);
+    stop_during("commit_transaction", source);
     auto began = std::chrono::steady_clock::now();
     CHECK(!sink->commit(test.maker.next(1), source.get_token()));
     CHECK(std::chrono::steady_clock::now() - began < 3s);
     test.cluster->fail_next(MockCluster::Request::end_transaction, {});
   }
   stopper.join();
+  CHECK(hung);  // the stop came while the sink was in that step
 }
 
 TEST_CASE("a batch of 50,000 records goes through a queue that holds less", "[kafka]") {

@@ -1,6 +1,5 @@
 // The sink on a real Kafka: what the promise "exactly once" rests on, and what the mock cluster cannot show.
 #include <chrono>
-#include <ctime>
 #include <map>
 #include <thread>
 
@@ -370,26 +369,6 @@ TEST_CASE("verify finds a missing and a doubled record, and takes a gap record f
   CHECK(!bad.holds());
   CHECK(bad.lanes[0].missing_ranges == std::vector<SequenceBitmap::Range>{{Sequence(212), Sequence(212)}});
   CHECK(bad.lanes[0].doubled == 1);
-}
-
-TEST_CASE("throughput of the sink alone", "[.][bench]") {
-  auto& rig = shared_rig();
-  if (rig.why_not) return skip(*rig.why_not);
-  for (auto style : {HeaderStyle::compact, HeaderStyle::cloudevents}) {
-    Bench bench(rig, style == HeaderStyle::compact ? "speed-compact" : "speed-cloudevents");
-    bench.settings.kafka.headers = style;
-    auto sink = bench.open();
-    bench.resume(*sink);
-    bench.commit(*sink, bench.maker.next(10));
-    auto batch = bench.maker.next(50'000, 100);
-    auto cpu = std::clock();
-    auto began = std::chrono::steady_clock::now();
-    for (int i = 0; i < 6; ++i) bench.commit(*sink, batch);
-    auto took = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
-    auto seconds = static_cast<double>(std::clock() - cpu) / CLOCKS_PER_SEC;
-    std::printf("%s: %.0f records/s, %.2f us CPU a record\n", bench.settings.agent.c_str(), 300'000 / took,
-                seconds / 300'000 * 1e6);
-  }
 }
 
 }  // namespace sink_test
