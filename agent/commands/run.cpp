@@ -13,6 +13,7 @@
 
 #include "agent/commands/command.h"
 #include "agent/daemon/agent.h"
+#include "agent/daemon/answers.h"
 #include "agent/daemon/kafka.h"
 #include "agent/daemon/service.h"
 #include "agent/daemon/stop_limit.h"
@@ -26,7 +27,7 @@ namespace {
 using namespace std::chrono_literals;
 
 void say_state(const Agent& agent, std::string& said) {
-  std::string now = agent.summary();
+  std::string now = summary(agent.status());
   if (now == said) return;
   said = now;
   notify_systemd("STATUS=" + now);
@@ -63,7 +64,7 @@ int run(const std::string& file) {
     spdlog::critical("{}", started.error().what);
     return kFailed;
   }
-  spdlog::info("running: {}", agent.summary());
+  spdlog::info("running: {}", summary(agent.status()));
   notify_systemd("READY=1");
 
   auto watchdog = watchdog_interval();
@@ -86,7 +87,7 @@ int run(const std::string& file) {
   }
 
   notify_systemd("STOPPING=1");
-  spdlog::info("stopping: {}", agent.summary());
+  spdlog::info("stopping: {}", summary(agent.status()));
   StopLimit limit(10s, "the agent did not stop within 10 s; what is durable is safe");
   if (!agent.stop()) limit.end_now("a driver's thread does not end; everything is on disk");
   spdlog::info("stopped");

@@ -66,6 +66,7 @@ std::string show(const Json& status, Rates& rates) {
   const auto& kafka = status.at("kafka");
   std::string link = kafka.value("connected", false) ? "connected" : "away";
   if (auto error = text(kafka, "error"); !error.empty()) link += ": " + error;
+  if (auto doing = text(kafka, "doing"); !doing.empty()) link += fmt::format(" (now: {})", doing);
   out += fmt::format("kafka    {}; {} records delivered in {} transactions{}\n", link, count(kafka, "records"),
                      count(kafka, "commits"), rates.of("kafka", count(kafka, "records"), when));
   for (const auto& [topic, why] : kafka.at("topics").items()) {

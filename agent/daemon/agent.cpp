@@ -6,10 +6,10 @@
 
 #include <algorithm>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <system_error>
 #include <utility>
 
+#include "agent/daemon/answers.h"
 #include "agent/version.h"
 #include "drivers/table.h"
 
@@ -184,7 +184,8 @@ void Agent::start_forwarder() {
 void Agent::start_http() {
   http_tried_ = clock_.boottime();
   if (settings_.http.listen == "off") return;
-  auto opened = HttpServer::open(settings_.http.listen, [this](std::string_view path) { return answer(path); });
+  auto opened =
+      HttpServer::open(settings_.http.listen, [this](std::string_view path) { return answer_http(path, status()); });
   if (!opened) {
     const std::string& what = opened.error().what;
     if (what != http_problem_) spdlog::warn("{}; the agent goes on and tries again every 10 s", what);
@@ -199,7 +200,7 @@ void Agent::start_http() {
 
 void Agent::start_control() {
   auto path = control_path(settings_.agent.state_directory);
-  auto opened = ControlServer::open(path, [this](const std::string& line) { return answer_control(line); });
+  auto opened = ControlServer::open(path, [this](const std::string& line) { return answer_control(line, status()); });
   if (opened) {
     control_ = std::move(*opened);
   } else {
@@ -214,6 +215,7 @@ Result<void> Agent::tick() {
   }
   supervisor_->tick();
   BootTime now = clock_.boottime();
+  for (const auto& line : losses_.due(store_->status().given_up, now)) spdlog::warn("{}", line);
   if (now - status_put_ >= settings_.agent.status_interval) put_status();
   if (!http_ && settings_.http.listen != "off" && now - http_tried_ >= kHttpRetry) start_http();
   return {};
@@ -276,7 +278,7 @@ bool Agent::stop() {
   writer_->durable().wait_for(intake_->accepted(), kDrainStore, {});
   // 2. The drivers end, and Kafka gets what it takes in 3 s.
   if (supervisor_) supervisor_->stop();
-  while (forwarder_ && forwarder_->status().connected && !all_delivered() &&
+  while (forwarder_ && forwarder_->status().connected && !everything_delivered() &&
          std::chrono::steady_clock::now() - began < kDrainKafka) {
     std::this_thread::sleep_for(10ms);
   }
@@ -289,6 +291,7 @@ bool Agent::stop() {
   }
   writer_thread_.request_stop();
   writer_thread_.join();
+  for (const auto& line : losses_.rest(store_->status().given_up)) spdlog::warn("{}", line);
   // 4. Nobody looks any more.
   control_.reset();
   http_.reset();
@@ -297,7 +300,7 @@ bool Agent::stop() {
   return true;
 }
 
-bool Agent::all_delivered() const {
+bool Agent::everything_delivered() const {
   auto status = store_->status();
   return status.ledger_entries == 0 &&
          std::all_of(status.lanes.begin(), status.lanes.end(), [](const auto& lane) { return lane.records == 0; });
@@ -358,38 +361,6 @@ AgentStatus Agent::status() const {
   if (sink_.view) now.sink = sink_.view();
   if (supervisor_) now.drivers = supervisor_->status();
   return now;
-}
-
-std::string Agent::summary() const {
-  auto now = status();
-  std::uint64_t backlog = 0;
-  for (const auto& lane : now.store.lanes) backlog += lane.records;
-  auto failed = std::count_if(now.drivers.begin(), now.drivers.end(), [](const auto& driver) { return driver.failed; });
-  std::string text = fmt::format("{} records wait, Kafka {}", backlog, now.connected ? "connected" : "away");
-  if (failed > 0) text += fmt::format(", {} of {} drivers failed", failed, now.drivers.size());
-  if (now.waiting_for_room) text += ", the queue is full";
-  return text;
-}
-
-HttpAnswer Agent::answer(std::string_view path) const {
-  if (path == "/metrics") return {200, "text/plain; version=0.0.4; charset=utf-8", to_metrics(status())};
-  if (path == "/api/status") return {200, "application/json", to_json(status()) + "\n"};
-  if (path == "/healthz") {
-    std::string why = stuck();
-    if (!why.empty()) return {503, "text/plain; charset=utf-8", "stuck: " + why + "\n"};
-    return {200, "text/plain; charset=utf-8", "ok: " + summary() + "\n"};
-  }
-  return {404, "text/plain; charset=utf-8", "there are /metrics, /healthz and /api/status\n"};
-}
-
-std::string Agent::answer_control(const std::string& line) const {
-  auto request = nlohmann::json::parse(line, nullptr, false);
-  auto refuse = [](const std::string& why) { return nlohmann::json{{"error", why}}.dump(); };
-  if (!request.is_object() || !request.contains("command") || !request["command"].is_string()) {
-    return refuse("expected {\"command\": \"status\"}");
-  }
-  if (request["command"] == "status") return to_json(status());
-  return refuse("no such command; there is: status");
 }
 
 }  // namespace penstock

@@ -15,6 +15,7 @@
 
 #include "agent/daemon/control.h"
 #include "agent/daemon/http.h"
+#include "agent/daemon/loss_log.h"
 #include "agent/daemon/outlet.h"
 #include "agent/daemon/status.h"
 #include "agent/daemon/supervisor.h"
@@ -74,8 +75,8 @@ class Agent {
   /// True while the watchdog may be fed: not stuck, and the forwarder's present call or sleep is no older than twice
   /// the transaction timeout.
   bool alive() const;
-  /// One line for systemd and the log.
-  std::string summary() const;
+  /// Kafka has, or was told to be lost, all that is on disk.
+  bool everything_delivered() const;
 
  private:
   class StoreNotes;
@@ -89,9 +90,6 @@ class Agent {
   void start_control();
   void start_driver(const DriverSection& section);
   void put_status();
-  HttpAnswer answer(std::string_view path) const;
-  std::string answer_control(const std::string& line) const;
-  bool all_delivered() const;
 
   Settings settings_;
   const SinkMaker make_sink_;
@@ -116,6 +114,7 @@ class Agent {
   std::string http_address_;
   std::string http_problem_;
   BootTime http_tried_{}, status_put_{};
+  LossLog losses_;
 
   mutable std::mutex broken_mutex_;
   std::optional<Error> broken_;

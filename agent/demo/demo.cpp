@@ -193,12 +193,7 @@ void Demo::close() {
   set_link(true);
 }
 
-bool Demo::drained() const {
-  if (!tap_.closed()) return false;
-  auto status = agent_->status().store;
-  return status.ledger_entries == 0 &&
-         std::all_of(status.lanes.begin(), status.lanes.end(), [](const auto& lane) { return lane.records == 0; });
-}
+bool Demo::drained() const { return tap_.closed() && agent_->everything_delivered(); }
 
 Result<Proof> Demo::finish(std::chrono::milliseconds most) {
   auto end = std::chrono::steady_clock::now() + most;
