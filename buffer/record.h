@@ -47,9 +47,11 @@ struct Record {
   }
 };
 
-/// Something a driver must remember in the same commit as its records (an MQTT packet id, a file position).
-/// Names belong to the driver; a value is at most 1,024 bytes, name and driver together at most 400. No value:
-/// forgotten.
+/// The most bytes of a state's name together with its driver's, and of its value: both fit in a leaf of the store.
+inline constexpr std::size_t kMostStateNameBytes = 400, kMostStateValueBytes = 1024;
+
+/// Something a driver must remember in the same commit as its records (an MQTT packet id, a file position). Names
+/// belong to the driver. No value: forgotten.
 struct StateChange {
   std::string name;
   std::optional<std::string> value;

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "buffer/descriptor.h"
 #include "buffer/store_inside.h"
 
 namespace penstock {
@@ -16,13 +17,6 @@ namespace {
 constexpr std::uint64_t kKeepFreeBytes = std::uint64_t{64} << 20;
 constexpr std::uint64_t kKeepFreePart = 10;  // one in so many
 constexpr std::size_t kZerosAtOnce = std::size_t{64} << 10;
-
-struct OpenFile {
-  int fd;
-  ~OpenFile() {
-    if (fd >= 0) ::close(fd);
-  }
-};
 
 bool disk_has_room(int fd, std::uint64_t bytes) {
   struct statvfs disk {};
@@ -40,21 +34,21 @@ bool disk_has_room(int fd, std::uint64_t bytes) {
 Result<bool> Store::Inside::prewrite_step(std::uint64_t most_bytes) {
   if (!failure.empty()) return failed();
   auto path = directory.path() / "data.mdb";
-  OpenFile file{::open(path.c_str(), O_WRONLY | O_CLOEXEC)};
+  Descriptor file(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
   struct stat info {};
-  if (file.fd < 0 || ::fstat(file.fd, &info) != 0) {
+  if (!file || ::fstat(file.get(), &info) != 0) {
     return transient(fmt::format("{}: cannot pre-write: {}", path.string(), std::strerror(errno)));
   }
   const std::uint64_t capacity = environment->pages().capacity * environment->page_bytes();
   std::uint64_t at = std::max(static_cast<std::uint64_t>(info.st_size), environment->used_bytes());
   if (at >= capacity) return false;
   const std::uint64_t end = std::min(capacity, at + most_bytes);
-  if (!disk_has_room(file.fd, end - at)) return false;
+  if (!disk_has_room(file.get(), end - at)) return false;
 
   static const char zeros[kZerosAtOnce] = {};
   while (at < end) {
     auto size = std::min<std::uint64_t>(sizeof zeros, end - at);
-    auto written = ::pwrite(file.fd, zeros, size, static_cast<off_t>(at));
+    auto written = ::pwrite(file.get(), zeros, size, static_cast<off_t>(at));
     if (written <= 0) {
       if (written < 0 && errno == EINTR) continue;
       if (written == 0 || errno == ENOSPC || errno == EDQUOT) return false;

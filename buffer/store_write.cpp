@@ -7,8 +7,6 @@
 namespace penstock {
 namespace {
 
-constexpr std::size_t kMostStateNameBytes = 400;
-constexpr std::size_t kMostStateValueBytes = 1024;
 // Each attempt evicts or refuses more than the one before.
 constexpr int kMostAttempts = 64;
 // Pages that a commit may need besides its blocks: tree, free list, small rows.

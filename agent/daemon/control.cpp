@@ -17,6 +17,8 @@
 #include <utility>
 #include <vector>
 
+#include "buffer/descriptor.h"
+
 namespace penstock {
 namespace {
 
@@ -27,21 +29,6 @@ constexpr std::size_t kAnswerBytes = 16 << 20;
 constexpr std::chrono::seconds kPatience{10};
 
 std::string reason() { return std::generic_category().message(errno); }
-
-/// A file descriptor and its one owner.
-class Descriptor {
- public:
-  explicit Descriptor(int number) : number_(number) {}
-  ~Descriptor() {
-    if (number_ >= 0) close(number_);
-  }
-  Descriptor(Descriptor&& other) noexcept : number_(std::exchange(other.number_, -1)) {}
-  Descriptor& operator=(Descriptor&&) = delete;
-  int number() const { return number_; }
-
- private:
-  int number_;
-};
 
 Result<sockaddr_un> unix_address(const std::filesystem::path& path) {
   sockaddr_un address{};
@@ -74,7 +61,7 @@ struct ControlServer::Inside {
   ~Inside() {
     thread.request_stop();
     std::uint64_t one = 1;
-    [[maybe_unused]] auto written = write(stopping.number(), &one, sizeof one);
+    [[maybe_unused]] auto written = write(stopping.get(), &one, sizeof one);
     thread.join();
     unlink(path.c_str());
   }
@@ -82,10 +69,10 @@ struct ControlServer::Inside {
   void serve(std::stop_token stop) {
     std::list<Peer> peers;
     while (!stop.stop_requested()) {
-      std::vector<pollfd> waits{{stopping.number(), POLLIN, 0}};
-      waits.push_back({peers.size() < kConnections ? listener.number() : -1, POLLIN, 0});
+      std::vector<pollfd> waits{{stopping.get(), POLLIN, 0}};
+      waits.push_back({peers.size() < kConnections ? listener.get() : -1, POLLIN, 0});
       for (auto& peer : peers) {
-        waits.push_back({peer.socket.number(), static_cast<short>(peer.out.empty() ? POLLIN : POLLOUT), 0});
+        waits.push_back({peer.socket.get(), static_cast<short>(peer.out.empty() ? POLLIN : POLLOUT), 0});
       }
       poll(waits.data(), waits.size(), peers.empty() ? -1 : 1000);
       std::size_t i = 2;
@@ -94,7 +81,7 @@ struct ControlServer::Inside {
         peer = stays ? std::next(peer) : peers.erase(peer);
       }
       if (waits[1].revents != 0) {
-        int number = accept4(listener.number(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        int number = accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (number >= 0) peers.emplace_back(number);
       }
     }
@@ -109,7 +96,7 @@ struct ControlServer::Inside {
     peer.since = Steady::now();
     if (peer.out.empty()) {
       char buffer[4096];
-      auto got = recv(peer.socket.number(), buffer, sizeof buffer, 0);
+      auto got = recv(peer.socket.get(), buffer, sizeof buffer, 0);
       if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR)) return false;
       if (got > 0) peer.in.append(buffer, static_cast<std::size_t>(got));
     }
@@ -120,7 +107,7 @@ struct ControlServer::Inside {
         peer.out = handler(peer.in.substr(0, end)) + "\n";
         peer.in.erase(0, end + 1);
       }
-      auto sent = send(peer.socket.number(), peer.out.data(), peer.out.size(), MSG_NOSIGNAL);
+      auto sent = send(peer.socket.get(), peer.out.data(), peer.out.size(), MSG_NOSIGNAL);
       if (sent < 0) return errno == EAGAIN || errno == EINTR;
       peer.out.erase(0, static_cast<std::size_t>(sent));
       if (!peer.out.empty()) return true;
@@ -143,8 +130,8 @@ Result<std::unique_ptr<ControlServer>> ControlServer::open(const std::filesystem
   if (listening < 0) return transient(fmt::format("control socket: {}", reason()));
   Descriptor listener(listening);
   unlink(path.c_str());
-  if (bind(listener.number(), reinterpret_cast<sockaddr*>(&*address), sizeof *address) != 0 ||
-      chmod(path.c_str(), 0660) != 0 || listen(listener.number(), 16) != 0) {
+  if (bind(listener.get(), reinterpret_cast<sockaddr*>(&*address), sizeof *address) != 0 ||
+      chmod(path.c_str(), 0660) != 0 || listen(listener.get(), 16) != 0) {
     return transient(fmt::format("control socket {}: {}", path.string(), reason()));
   }
   return std::unique_ptr<ControlServer>(
@@ -156,28 +143,28 @@ Result<std::string> ask_control(const std::filesystem::path& path, const std::st
   auto address = unix_address(path);
   if (!address) return address.error();
   Descriptor peer(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (peer.number() < 0) return transient(fmt::format("control socket: {}", reason()));
-  if (connect(peer.number(), reinterpret_cast<sockaddr*>(&*address), sizeof *address) != 0) {
+  if (peer.get() < 0) return transient(fmt::format("control socket: {}", reason()));
+  if (connect(peer.get(), reinterpret_cast<sockaddr*>(&*address), sizeof *address) != 0) {
     return transient(fmt::format("no agent answers at {}: {}", path.string(), reason()));
   }
   auto deadline = Steady::now() + timeout;
   auto ready = [&](short events) {
     auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Steady::now()).count();
-    pollfd wait{peer.number(), events, 0};
+    pollfd wait{peer.get(), events, 0};
     return left > 0 && poll(&wait, 1, static_cast<int>(left)) > 0;
   };
   std::string out = line + "\n", in;
   auto late = [&] { return transient(fmt::format("{}: no answer in {} ms", path.string(), timeout.count())); };
   while (!out.empty()) {
     if (!ready(POLLOUT)) return late();
-    auto sent = send(peer.number(), out.data(), out.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    auto sent = send(peer.get(), out.data(), out.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
     if (sent < 0 && errno != EAGAIN && errno != EINTR) return transient(fmt::format("{}: {}", path.string(), reason()));
     if (sent > 0) out.erase(0, static_cast<std::size_t>(sent));
   }
   while (in.empty() || in.back() != '\n') {
     if (!ready(POLLIN)) return late();
     char buffer[4096];
-    auto got = recv(peer.number(), buffer, sizeof buffer, MSG_DONTWAIT);
+    auto got = recv(peer.get(), buffer, sizeof buffer, MSG_DONTWAIT);
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) continue;
     if (got <= 0) return transient(fmt::format("{}: the connection was closed before the answer", path.string()));
     in.append(buffer, static_cast<std::size_t>(got));

@@ -7,9 +7,6 @@
 namespace penstock {
 namespace {
 
-constexpr std::size_t kStateValueBytes = 1024;  // drivers/driver.h, buffer/record.h
-constexpr std::size_t kStateNameBytes = 400;
-
 std::uint64_t total_bytes(const std::vector<Record>& records) {
   std::uint64_t sum = 0;
   for (const auto& record : records) sum += record.bytes();
@@ -78,13 +75,13 @@ Result<void> DriverOutlet::check(const std::vector<Record>& records, const std::
                               record.stream, record.bytes(), settings_.max_record_bytes));
   }
   for (const auto& change : changes) {
-    if (change.name.size() + settings_.driver.size() > kStateNameBytes) {
+    if (change.name.size() + settings_.driver.size() > kMostStateNameBytes) {
       return refuse(fmt::format("a state's name has {} bytes, with the driver's at most {} are taken",
-                                change.name.size(), kStateNameBytes));
+                                change.name.size(), kMostStateNameBytes));
     }
-    if (change.value && change.value->size() > kStateValueBytes) {
+    if (change.value && change.value->size() > kMostStateValueBytes) {
       return refuse(fmt::format("state \"{}\" has {} bytes, at most {} are taken", change.name, change.value->size(),
-                                kStateValueBytes));
+                                kMostStateValueBytes));
     }
   }
   return {};

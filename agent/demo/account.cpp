@@ -18,33 +18,6 @@ std::uint64_t checksum_of(std::string_view driver, std::string_view stream, std:
   return sum;
 }
 
-bool SequenceSet::add(Sequence sequence) {
-  std::uint64_t value = sequence.value();
-  auto after = ranges_.upper_bound(value);
-  auto before = after == ranges_.begin() ? ranges_.end() : std::prev(after);
-  if (before != ranges_.end() && value <= before->second) return false;
-  ++size_;
-  bool joins_before = before != ranges_.end() && before->second + 1 == value;
-  bool joins_after = after != ranges_.end() && value + 1 == after->first;
-  std::uint64_t last = joins_after ? after->second : value;
-  if (joins_after) ranges_.erase(after);
-  if (joins_before) {
-    before->second = last;
-  } else {
-    ranges_.emplace(value, last);
-  }
-  return true;
-}
-
-std::uint64_t SequenceSet::missing_up_to(Sequence last) const {
-  std::uint64_t in = 0;
-  for (const auto& [first, end] : ranges_) {
-    if (first > last.value()) break;
-    in += std::min(end, last.value()) - first + 1;
-  }
-  return last.value() - in;
-}
-
 std::string Proof::line() const {
   std::string text = fmt::format(
       "proof: {} sent, {} received, {} lost, {} twice ({} repeats of aborted attempts skipped by the per-partition "
@@ -141,7 +114,8 @@ Proof Account::proof(std::string_view agent, const Epoch& epoch, const Positions
   for (const auto& [source, sequences] : sequences_) {
     const auto& [its_agent, its_epoch, lane] = source;
     Sequence last = its_agent == agent && its_epoch == epoch ? at(durable, lane) : Sequence();
-    std::uint64_t missing = sequences.missing_up_to(last);
+    std::vector<SequenceBitmap::Range> ranges;  // not asked for
+    std::uint64_t missing = SequenceBitmap::missing(sequences, {}, Sequence(1), last, 0, ranges);
     holes += missing;
     proof.unknown += sequences.size() - (last.value() - missing);  // above what the store ever numbered
   }

@@ -19,6 +19,7 @@
 #include <string_view>
 #include <tuple>
 
+#include "agent/kafka/sequence_bitmap.h"
 #include "buffer/history.h"
 #include "buffer/identity.h"
 
@@ -27,20 +28,6 @@ namespace penstock {
 /// A checksum over all that must arrive as it was handed over. Means something in this process only.
 std::uint64_t checksum_of(std::string_view driver, std::string_view stream, std::string_view content_type,
                           std::string_view payload);
-
-/// A set of sequences, kept as ranges.
-class SequenceSet {
- public:
-  /// False if it was in already.
-  bool add(Sequence sequence);
-  std::uint64_t size() const { return size_; }
-  /// How many of 1..last are not in.
-  std::uint64_t missing_up_to(Sequence last) const;
-
- private:
-  std::map<std::uint64_t, std::uint64_t> ranges_;  // first -> last; neither overlap nor touch
-  std::uint64_t size_ = 0;
-};
 
 struct Proof {
   std::uint64_t sent = 0;      // handed over by the drivers
@@ -104,7 +91,7 @@ class Account {
   std::deque<Entry> entries_;  // numbers first_, first_ + 1, ...; the first is always under way
   std::uint64_t first_ = 1;
   std::map<Place, Sequence> last_seen_;
-  std::map<Source, SequenceSet> sequences_;
+  std::map<Source, SequenceBitmap> sequences_;
   Proof books_;  // without `lost`
 };
 

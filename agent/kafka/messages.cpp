@@ -1,8 +1,8 @@
 #include "agent/kafka/messages.h"
 
 #include <fmt/format.h>
+#include <zlib.h>
 
-#include <array>
 #include <nlohmann/json.hpp>
 
 #include "agent/kafka/headers.h"
@@ -188,23 +188,10 @@ Result<GapMessage> decode_gap(std::string_view text) {
   return gap;
 }
 
-std::uint32_t crc32(std::string_view bytes) {
-  static constexpr auto table = [] {
-    std::array<std::uint32_t, 256> entries{};
-    for (std::uint32_t index = 0; index < 256; ++index) {
-      std::uint32_t value = index;
-      for (int bit = 0; bit < 8; ++bit) value = value & 1 ? value >> 1 ^ 0xedb88320u : value >> 1;
-      entries[index] = value;
-    }
-    return entries;
-  }();
-  std::uint32_t sum = ~0u;
-  for (char byte : bytes) sum = table[(sum ^ static_cast<std::uint8_t>(byte)) & 0xff] ^ sum >> 8;
-  return ~sum;
-}
-
 std::int32_t checkpoint_partition(std::string_view agent, std::int32_t partitions) {
-  return partitions <= 0 ? 0 : static_cast<std::int32_t>(crc32(agent) % static_cast<std::uint32_t>(partitions));
+  if (partitions <= 0) return 0;
+  auto crc = ::crc32(0, reinterpret_cast<const Bytef*>(agent.data()), static_cast<uInt>(agent.size()));
+  return static_cast<std::int32_t>(crc % static_cast<std::uint32_t>(partitions));
 }
 
 }  // namespace penstock

@@ -37,10 +37,7 @@ struct GapMessage {
 std::string encode_gap(const Gap& gap, std::string_view agent, std::string_view lane);
 Result<GapMessage> decode_gap(std::string_view json);
 
-/// CRC-32 as in zlib, ISO 3309 and ITU-T V.42 (polynomial 0xEDB88320, reflected).
-std::uint32_t crc32(std::string_view bytes);
-
-/// The partition of an agent's checkpoints: crc32(agent) mod partitions.
+/// The partition of an agent's checkpoints: crc32(agent) mod partitions, the CRC being zlib's (ISO 3309, ITU-T V.42).
 std::int32_t checkpoint_partition(std::string_view agent, std::int32_t partitions);
 
 }  // namespace penstock

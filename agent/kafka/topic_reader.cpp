@@ -4,9 +4,12 @@
 #include <librdkafka/rdkafka.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <iterator>
 #include <utility>
 #include <vector>
+
+#include "agent/kafka/client.h"
 
 namespace penstock {
 namespace {
@@ -22,14 +25,44 @@ struct ReaderPart {
   std::int64_t position = 0;  // the offset that is handed over next
 };
 
+/// What librdkafka hands over, without an error, in our words; valid as long as `message` is.
+SeenRecord seen_record(const rd_kafka_message_t& message, std::string_view topic) {
+  SeenRecord record;
+  record.topic = topic;
+  record.partition = message.partition;
+  record.offset = message.offset;
+  rd_kafka_timestamp_type_t ignored;
+  record.timestamp = rd_kafka_message_timestamp(&message, &ignored);
+  if (message.key != nullptr) record.key = {static_cast<const char*>(message.key), message.key_len};
+  if (message.payload != nullptr) record.value = {static_cast<const char*>(message.payload), message.len};
+  record.deleted = message.payload == nullptr;
+  rd_kafka_headers_t* headers = nullptr;
+  NameReader reader;
+  if (rd_kafka_message_headers(&message, &headers) == RD_KAFKA_RESP_ERR_NO_ERROR) {
+    const char* name = nullptr;
+    const void* value = nullptr;
+    std::size_t size = 0;
+    for (std::size_t i = 0; rd_kafka_header_get_all(headers, i, &name, &value, &size) == RD_KAFKA_RESP_ERR_NO_ERROR;
+         ++i) {
+      std::string_view text(static_cast<const char*>(value), value != nullptr ? size : 0);
+      reader.header(name, text);
+      record.headers.push_back({name, text});
+    }
+  }
+  record.name = reader.name();
+  return record;
+}
+
 }  // namespace
 
 struct TopicReader::Inside {
-  ClientEvents events;
-  Client client;
+  std::shared_ptr<SharedClient> shared = std::make_shared<SharedClient>();
   std::vector<Topic> topics;
   std::vector<ReaderPart> parts;
   std::unique_ptr<rd_kafka_queue_t, QueueEnd> queue;
+  std::string trouble;
+
+  rd_kafka_t* client() const { return shared->client.get(); }
 
   ~Inside() {
     if (!queue) return;
@@ -37,12 +70,13 @@ struct TopicReader::Inside {
   }
 
   Result<void> start(const Settings& settings) {
-    auto opened = open_client(Role::committed_reader, {"reader", settings.kafka}, events);
+    auto role = settings.committed ? Role::committed_reader : Role::uncommitted_reader;
+    auto opened = open_client(role, {"reader", settings.kafka, false}, shared->events);
     if (!opened) return opened.error();
-    client = std::move(*opened);
-    queue.reset(rd_kafka_queue_new(client.get()));
+    shared->client = std::move(*opened);
+    queue.reset(rd_kafka_queue_new(client()));
     for (const auto& [name, partitions] : settings.topics) {
-      auto topic = open_topic(client.get(), name);
+      auto topic = open_topic(client(), name);
       if (!topic) return topic.error();
       topics.push_back(std::move(*topic));
       for (std::int32_t partition = 0; partition < partitions; ++partition) {
@@ -68,7 +102,8 @@ struct TopicReader::Inside {
     if (message.err == RD_KAFKA_RESP_ERR__PARTITION_EOF) {
       part->position = std::max(part->position, message.offset);  // past control records, which are not shown
     } else if (message.err != RD_KAFKA_RESP_ERR_NO_ERROR) {
-      spdlog::debug("reader: {} [{}]: {}", part->name, part->partition, rd_kafka_message_errstr(&message));
+      trouble = rd_kafka_message_errstr(&message);
+      spdlog::debug("reader: {} [{}]: {}", part->name, part->partition, trouble);
     } else {
       take(seen_record(message, part->name));
       part->position = message.offset + 1;
@@ -87,7 +122,7 @@ Result<std::unique_ptr<TopicReader>> TopicReader::open(const Settings& settings)
 
 void TopicReader::read(std::chrono::milliseconds wait, const Take& take) {
   rd_kafka_message_t* batch[1000];
-  rd_kafka_poll(inside_->client.get(), 0);
+  rd_kafka_poll(inside_->client(), 0);
   auto count =
       rd_kafka_consume_batch_queue(inside_->queue.get(), static_cast<int>(wait.count()), batch, std::size(batch));
   for (ssize_t n = 0; n < count; ++n) {
@@ -96,18 +131,21 @@ void TopicReader::read(std::chrono::milliseconds wait, const Take& take) {
   }
 }
 
+std::int64_t TopicReader::position(std::string_view topic, std::int32_t partition) const {
+  for (const auto& part : inside_->parts) {
+    if (part.name == topic && part.partition == partition) return part.position;
+  }
+  return 0;
+}
+
+const std::string& TopicReader::trouble() const { return inside_->trouble; }
+
 Result<bool> TopicReader::at_end(std::chrono::milliseconds most) {
   Patience patience(most, {});
   for (const auto& part : inside_->parts) {
-    std::int64_t low = 0;
-    std::int64_t high = 0;
-    auto error = patience.over() ? RD_KAFKA_RESP_ERR__TIMED_OUT
-                                 : rd_kafka_query_watermark_offsets(inside_->client.get(), part.name.c_str(),
-                                                                    part.partition, &low, &high, patience.slice_ms());
-    if (error != RD_KAFKA_RESP_ERR_NO_ERROR) {
-      return transient(fmt::format("the end of {} [{}]: {}", part.name, part.partition, rd_kafka_err2str(error)));
-    }
-    if (part.position < high) return false;
+    auto ends = query_ends(inside_->shared, part.name, part.partition, patience);
+    if (!ends) return ends.error();
+    if (part.position < ends->end) return false;
   }
   return true;
 }

@@ -1,27 +1,43 @@
 // TopicReader: reads whole topics along, from their beginnings, for whoever wants to see what arrives while it arrives.
 // (topic_scan.h reads once, up to the end.)
 //
-// No consumer group, nothing left behind in the cluster; read_committed, which a mock cluster ignores. A link that fails
-// is waited for. One thread.
+// No consumer group, nothing left behind in the cluster. A link that fails is waited for. One thread.
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
+#include <vector>
 
-#include "agent/kafka/topic_scan.h"
+#include "agent/kafka/headers.h"
 #include "buffer/result.h"
 #include "config/settings.h"
 
 namespace penstock {
 
+/// Valid only within the call.
+struct SeenRecord {
+  std::string_view topic;
+  std::int32_t partition = 0;
+  std::int64_t offset = 0;
+  std::int64_t timestamp = 0;  // milliseconds
+  std::string_view key, value;
+  bool deleted = false;            // no value at all
+  std::optional<RecordName> name;  // if it is one of ours
+  std::vector<HeaderView> headers;
+};
+
 class TopicReader {
  public:
   struct Settings {
-    KafkaSettings kafka;                // brokers and properties
-    std::map<std::string, int> topics;  // name -> partitions
+    KafkaSettings kafka;                         // brokers and properties
+    std::map<std::string, std::int32_t> topics;  // name -> partitions
+    bool committed = true;  // read_committed, which a mock cluster ignores; false: open and aborted transactions too
   };
   using Take = std::function<void(const SeenRecord&)>;
 
@@ -35,8 +51,13 @@ class TopicReader {
   /// order.
   void read(std::chrono::milliseconds wait, const Take& take);
 
+  /// Of a partition, the offset that is handed over next: everything before it was, or is not to be seen.
+  std::int64_t position(std::string_view topic, std::int32_t partition) const;
+  /// What librdkafka complained of last; empty: nothing.
+  const std::string& trouble() const;
+
   /// True if everything that lies in the topics at the time of the call has been handed over. `transient`: the brokers
-  /// did not say within `most`; while they are away librdkafka may take much longer.
+  /// did not say within `most`.
   Result<bool> at_end(std::chrono::milliseconds most);
 
  private:

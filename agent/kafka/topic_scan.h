@@ -6,16 +6,12 @@
 
 #include <cstdint>
 #include <functional>
-#include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "agent/kafka/client.h"
-#include "agent/kafka/headers.h"
+#include "agent/kafka/topic_reader.h"
 #include "buffer/result.h"
-
-struct rd_kafka_message_s;
 
 namespace penstock {
 
@@ -25,21 +21,6 @@ struct ScanSettings {
   std::vector<std::string> if_there;  // names of topics that may be missing
   bool committed = true;              // false: open and aborted transactions too
 };
-
-/// Valid only within the call.
-struct SeenRecord {
-  std::string_view topic;
-  std::int32_t partition = 0;
-  std::int64_t offset = 0;
-  std::int64_t timestamp = 0;  // milliseconds
-  std::string_view key, value;
-  bool deleted = false;            // no value at all
-  std::optional<RecordName> name;  // if it is one of ours
-  std::vector<HeaderView> headers;
-};
-
-/// What librdkafka hands over, without an error, in our words; valid as long as `message` is.
-SeenRecord seen_record(const rd_kafka_message_s& message, std::string_view topic);
 
 struct ScanSummary {
   std::uint64_t records = 0;

@@ -19,7 +19,7 @@
 #include <string_view>
 #include <vector>
 
-#include "drivers/mqtt/descriptor.h"
+#include "buffer/descriptor.h"
 #include "drivers/mqtt/inflow.h"
 #include "drivers/mqtt/packet.h"
 #include "drivers/mqtt/stream.h"

@@ -18,7 +18,7 @@
 #include <utility>
 #include <vector>
 
-#include "drivers/mqtt/descriptor.h"
+#include "buffer/descriptor.h"
 
 namespace penstock::mqtt {
 namespace {

@@ -168,18 +168,6 @@ TEST_CASE("the demo's checksum notices where one text ends and the next begins")
   CHECK(checksum_of("a", "b", "", "c") != checksum_of("b", "a", "", "c"));
 }
 
-TEST_CASE("a set of sequences knows what is missing, in whatever order they came") {
-  SequenceSet set;
-  for (std::uint64_t n : {5, 1, 3, 9, 2, 4}) CHECK(set.add(Sequence(n)));
-  for (std::uint64_t n : {1, 3, 5, 9}) CHECK_FALSE(set.add(Sequence(n)));
-  CHECK(set.size() == 6);
-  CHECK(set.missing_up_to(Sequence(5)) == 0);
-  CHECK(set.missing_up_to(Sequence(8)) == 3);
-  CHECK(set.missing_up_to(Sequence(9)) == 3);
-  CHECK(set.missing_up_to(Sequence(10)) == 4);
-  CHECK(SequenceSet().missing_up_to(Sequence(4)) == 4);
-}
-
 }  // namespace demo_account_test
 }  // namespace
 }  // namespace penstock

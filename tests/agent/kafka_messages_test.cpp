@@ -320,9 +320,10 @@ TEST_CASE("a gap record that is wrong is refused with the reason") {
 }
 
 TEST_CASE("an agent's checkpoints go to partition crc32(agent) mod partitions, with zlib's crc32") {
-  CHECK(crc32("123456789") == 0xCBF43926u);
-  CHECK(crc32("") == 0);
-  CHECK(checkpoint_partition("123456789", 16) == 6);
+  // The check value of the CRC-32 in every catalogue: "123456789" gives 0xCBF43926.
+  CHECK(checkpoint_partition("123456789", 16) == 0xCBF43926u % 16);
+  CHECK(checkpoint_partition("123456789", 1'000) == 0xCBF43926u % 1'000);
+  CHECK(checkpoint_partition("", 16) == 0);
   CHECK(checkpoint_partition("gw-17", 0) == 0);
 }
 

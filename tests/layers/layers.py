@@ -20,7 +20,7 @@ BELOW = {
     "drivers": ["drivers", "config", "buffer"],
     "agent": ["agent", "drivers", "config", "buffer"],
 }
-VOCABULARY = ["buffer/record.h", "buffer/result.h", "buffer/clock.h", "buffer/identity.h"]
+VOCABULARY = ["buffer/record.h", "buffer/result.h", "buffer/clock.h", "buffer/identity.h", "buffer/descriptor.h"]
 SHARED_BY_DRIVERS = ["drivers/driver.h", "drivers/table.h", "drivers/polled.h"]
 
 # Third-party headers by how their name begins, and the folders whose .cpp files may see them.

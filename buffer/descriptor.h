@@ -5,7 +5,7 @@
 
 #include <utility>
 
-namespace penstock::mqtt {
+namespace penstock {
 
 class Descriptor {
  public:
@@ -31,4 +31,4 @@ class Descriptor {
   int number_ = -1;
 };
 
-}  // namespace penstock::mqtt
+}  // namespace penstock
