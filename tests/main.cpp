@@ -1,10 +1,7 @@
 // The main() of every Catch2 test binary: the tally, skipping, and the reporter `unity`.
 #define CATCH_CONFIG_RUNNER
-#include <spdlog/spdlog.h>
-
 #include <cstdlib>
 #include <iostream>
-#include <memory>
 
 #include "tests/catch.h"
 #include "tests/reporter/unity_reporter.h"
@@ -50,11 +47,6 @@ CATCH_REGISTER_REPORTER("unity", UnityReporter)
 }  // namespace penstock
 
 int main(int argc, char** argv) {
-  // Never freed: a thread that was left behind in a call of librdkafka that cannot be ended may log while main() ends.
-  // (penstock itself ends by _Exit.)
-  static const auto* const immortal = new std::shared_ptr<spdlog::logger>(spdlog::default_logger());
-  static_cast<void>(immortal);
-
   const int status = Catch::Session().run(argc, argv);
   if (std::getenv("PENSTOCK_TALLY") != nullptr) {  // NOLINT(concurrency-mt-unsafe): nothing sets variables
     std::cout << '\n' << penstock::tally().line() << std::endl;

@@ -25,9 +25,10 @@ ClientEvents* events_of(void* opaque) { return static_cast<ClientEvents*>(opaque
 
 void on_log(const rd_kafka_t* client, int level, const char* facility, const char* text) {
   if (std::string_view(facility) == "CONFWARN") return;  // properties meant for the other kind of client
-  spdlog::debug("kafka: {}: {}", facility, text);
   auto* events = client != nullptr ? events_of(rd_kafka_opaque(client)) : nullptr;
-  if (events != nullptr && level <= 4) events->note(text);  // syslog's warning and worse
+  if (events == nullptr) return;
+  events->log(facility, text);
+  if (level <= 4) events->note(text);  // syslog's warning and worse
 }
 
 void on_error(rd_kafka_t*, int error, const char* reason, void* opaque) {
@@ -136,6 +137,10 @@ Result<Conf> make_conf(Role role, const KafkaSinkSettings& settings) {
 }
 
 }  // namespace
+
+ClientEvents::ClientEvents() : log_(spdlog::default_logger()) {}
+
+void ClientEvents::log(const char* facility, const char* text) const { log_->debug("kafka: {}: {}", facility, text); }
 
 void ClientEvents::note(std::string text) {
   std::lock_guard lock(mutex_);

@@ -18,6 +18,10 @@ struct rd_kafka_s;
 struct rd_kafka_error_s;
 struct rd_kafka_topic_s;
 
+namespace spdlog {
+class logger;
+}
+
 namespace penstock {
 
 struct KafkaSinkSettings {
@@ -29,15 +33,22 @@ struct KafkaSinkSettings {
 
 /// What librdkafka says by itself. Its log lines go to our log at level debug (they repeat with every try); the last one
 /// of weight is kept for status.
+///
+/// It holds a share of the logger there was when it was made: a client that was left behind in a call may still log when
+/// the program has another logger, or is ending.
 class ClientEvents {
  public:
+  ClientEvents();
   /// Called for every produced record, in the thread that polls, flushes or commits.
   std::function<void(int error, std::int64_t offset, const void* opaque)> on_delivery;
 
-  void note(std::string text);  // any thread
-  std::string last() const;     // any thread
+  // any thread
+  void log(const char* facility, const char* text) const;
+  void note(std::string text);
+  std::string last() const;
 
  private:
+  const std::shared_ptr<spdlog::logger> log_;
   mutable std::mutex mutex_;
   std::string last_;
 };
