@@ -53,9 +53,9 @@ std::map<std::string, std::uint64_t> parse_lines(std::string_view text) {
 
 Result<StoreDirectory> StoreDirectory::open(const std::filesystem::path& path) {
   if (::mkdir(path.c_str(), 0750) != 0 && errno != EEXIST) return system_error(path, "make the directory");
-  int fd = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  StoreDirectory directory(path, Descriptor(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)));
+  int fd = directory.directory_.get();
   if (fd < 0) return system_error(path, "open the directory");
-  StoreDirectory directory(path, fd);
   if (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
     if (errno == EWOULDBLOCK) return rejected(fmt::format("{}: the store is open in another process", path.string()));
     return system_error(path, "lock the directory");
@@ -64,19 +64,12 @@ Result<StoreDirectory> StoreDirectory::open(const std::filesystem::path& path) {
   return directory;
 }
 
-StoreDirectory::StoreDirectory(StoreDirectory&& other) noexcept
-    : path_(std::move(other.path_)), fd_(std::exchange(other.fd_, -1)) {}
-
-StoreDirectory::~StoreDirectory() {
-  if (fd_ >= 0) ::close(fd_);
-}
-
 Result<bool> StoreDirectory::has_store() const {
   struct stat info {};
-  if (::fstatat(fd_, kManifest, &info, 0) == 0) return true;
+  if (::fstatat(directory_.get(), kManifest, &info, 0) == 0) return true;
   if (errno != ENOENT) return system_error(path_ / kManifest, "look at it");
-  if (::fstatat(fd_, kNew, &info, 0) == 0) return false;
-  if (::fstatat(fd_, "data.mdb", &info, 0) == 0) {
+  if (::fstatat(directory_.get(), kNew, &info, 0) == 0) return false;
+  if (::fstatat(directory_.get(), "data.mdb", &info, 0) == 0) {
     return rejected(fmt::format("{}: there is a data.mdb of {} bytes but no manifest: not a store of this program",
                                 path_.string(), info.st_size));
   }
@@ -86,7 +79,7 @@ Result<bool> StoreDirectory::has_store() const {
 Result<void> StoreDirectory::begin_store(const Manifest& manifest) const {
   if (auto written = write(kNew, manifest); !written) return written;
   for (const char* name : {"data.mdb", "lock.mdb"}) {
-    if (::unlinkat(fd_, name, 0) != 0 && errno != ENOENT) return system_error(path_ / name, "remove it");
+    if (::unlinkat(directory_.get(), name, 0) != 0 && errno != ENOENT) return system_error(path_ / name, "remove it");
   }
   return {};
 }
@@ -95,11 +88,10 @@ Result<void> StoreDirectory::finish_store() const { return rename(kNew, kManifes
 
 Result<Manifest> StoreDirectory::read() const {
   std::filesystem::path path = path_ / kManifest;
-  int file = ::openat(fd_, kManifest, O_RDONLY | O_CLOEXEC);
-  if (file < 0) return system_error(path, "open it");
+  Descriptor file(::openat(directory_.get(), kManifest, O_RDONLY | O_CLOEXEC));
+  if (!file) return system_error(path, "open it");
   std::string text(kMostManifestBytes, '\0');
-  ssize_t length = ::read(file, text.data(), text.size());
-  ::close(file);
+  ssize_t length = ::read(file.get(), text.data(), text.size());
   if (length < 0) return system_error(path, "read it");
   text.resize(static_cast<std::size_t>(length));
 
@@ -128,23 +120,20 @@ Result<void> StoreDirectory::replace(const Manifest& manifest) const {
 
 Result<void> StoreDirectory::write(const char* name, const Manifest& manifest) const {
   std::string text = as_text(manifest);
-  int file = ::openat(fd_, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
-  if (file < 0) return system_error(path_ / name, "make it");
-  bool written = ::write(file, text.data(), text.size()) == static_cast<ssize_t>(text.size()) && ::fsync(file) == 0;
-  if (!written) {
-    Error error = system_error(path_ / name, "write it");
-    ::close(file);
-    return error;
-  }
-  ::close(file);
-  if (::fsync(fd_) != 0) return system_error(path_, "sync the directory");
+  Descriptor file(::openat(directory_.get(), name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640));
+  if (!file) return system_error(path_ / name, "make it");
+  bool written = ::write(file.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size());
+  if (!written || ::fsync(file.get()) != 0) return system_error(path_ / name, "write it");
+  if (::fsync(directory_.get()) != 0) return system_error(path_, "sync the directory");
   return {};
 }
 
 Result<void> StoreDirectory::rename(const char* from, const char* to) const {
-  if (::fsync(fd_) != 0) return system_error(path_, "sync the directory");  // the names of what was made meanwhile
-  if (::renameat(fd_, from, fd_, to) != 0) return system_error(path_ / from, fmt::format("rename it to {}", to));
-  if (::fsync(fd_) != 0) return system_error(path_, "sync the directory");
+  if (::fsync(directory_.get()) != 0)
+    return system_error(path_, "sync the directory");  // the names of what was made meanwhile
+  if (::renameat(directory_.get(), from, directory_.get(), to) != 0)
+    return system_error(path_ / from, fmt::format("rename it to {}", to));
+  if (::fsync(directory_.get()) != 0) return system_error(path_, "sync the directory");
   return {};
 }
 

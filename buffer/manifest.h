@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <string>
 
+#include "buffer/descriptor.h"
 #include "buffer/result.h"
 
 namespace penstock {
@@ -27,9 +28,7 @@ struct Manifest {
 class StoreDirectory {
  public:
   static Result<StoreDirectory> open(const std::filesystem::path& path);
-  StoreDirectory(StoreDirectory&& other) noexcept;
-  StoreDirectory& operator=(StoreDirectory&&) = delete;
-  ~StoreDirectory();
+  StoreDirectory(StoreDirectory&&) = default;
 
   const std::filesystem::path& path() const { return path_; }
 
@@ -46,12 +45,13 @@ class StoreDirectory {
   Result<void> replace(const Manifest& manifest) const;
 
  private:
-  StoreDirectory(std::filesystem::path path, int fd) : path_(std::move(path)), fd_(fd) {}
+  StoreDirectory(std::filesystem::path path, Descriptor directory)
+      : path_(std::move(path)), directory_(std::move(directory)) {}
   Result<void> write(const char* name, const Manifest& manifest) const;
   Result<void> rename(const char* from, const char* to) const;
 
   std::filesystem::path path_;
-  int fd_;
+  Descriptor directory_;
 };
 
 }  // namespace penstock

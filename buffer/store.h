@@ -73,6 +73,7 @@ struct Batch {
   std::vector<StoredRecord> records;  // per lane in sequence order
   std::vector<Gap> gaps;              // none of their ranges overlaps `records`
   Checkpoint after;                   // what Kafka holds once the batch is in
+  bool more = false;                  // the limits ended it: there is a backlog behind it
   bool empty() const { return records.empty() && gaps.empty(); }
 };
 

@@ -115,7 +115,10 @@ class BatchReading {
         continue;
       }
       bool spent = budget.records == 0 || budget.bytes == 0;
-      if (spent && !batch.records.empty()) break;
+      if (spent && !batch.records.empty()) {
+        batch.more = true;
+        break;
+      }
       while (!copied.empty() && copied.front().first <= position && copied.size() > 1 &&
              copied[1].first <= position.next()) {
         copied.pop_front();
@@ -140,7 +143,10 @@ class BatchReading {
           break;
         }
       }
-      if (budget_ended_) break;
+      if (budget_ended_) {
+        batch.more = true;
+        break;
+      }
     }
     if (position > Sequence()) positions_[lane.name] = position;
   }

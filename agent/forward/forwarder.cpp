@@ -5,17 +5,6 @@
 #include <algorithm>
 
 namespace penstock {
-namespace {
-
-/// The limits ended the batch: there is a backlog, and waiting would only make it longer.
-bool fills(const Batch& batch, const BatchLimits& limits) {
-  if (batch.records.size() >= limits.records) return true;
-  std::size_t bytes = 0;
-  for (const auto& stored : batch.records) bytes += stored.record.bytes();
-  return bytes >= limits.bytes - limits.bytes / 8;  // a batch ends with a whole block, so it rarely fits exactly
-}
-
-}  // namespace
 
 Forwarder::Forwarder(Store& store, Sink& sink, Settle settle, const Clock& clock, const Settings& settings)
     : store_(store),
@@ -105,7 +94,7 @@ void Forwarder::back_off(const std::string& why, std::stop_token stop) {
 }
 
 void Forwarder::pace(const Batch& batch, BootTime began, std::stop_token stop) {
-  if (fills(batch, settings_.limits)) return;
+  if (batch.more) return;  // a backlog: waiting would only make it longer
   auto rest = began + settings_.batch_interval - clock_.boottime();
   if (rest <= BootTime::zero()) return;
   mark_busy();

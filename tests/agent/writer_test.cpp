@@ -271,6 +271,18 @@ TEST_CASE("the store's file is pre-written in steps, idle or busy, until it has 
   CHECK(bench.disk.prewritten() == 5);
 }
 
+TEST_CASE("pre-writing keeps its pause, however busy the writer is") {
+  auto settings = slow();
+  settings.commit_interval = 0ms;
+  settings.prewrite_pause = 1h;
+  Bench bench(settings);
+  bench.disk.set_prewriting(5);
+  bench.start();
+  for (int i = 0; i < 10; ++i) CHECK(bench.durable(bench.put("busy")));
+  CHECK(bench.stop().ok());
+  CHECK(bench.disk.prewritten() == 1);
+}
+
 TEST_CASE("pre-writing that fails is given up, and commits go on") {
   auto settings = slow();
   settings.prewrite_pause = 0ms;

@@ -94,6 +94,8 @@ TEST_CASE("a batch has at least one record and keeps its limits", "[store]") {
   BatchLimits tight;
   tight.bytes = 1;
   CHECK(f.read(tight).records.size() == 1);
+  CHECK(f.read(tight).more);
+  CHECK_FALSE(f.read({}).more);
   tight.bytes = 2'300;
   CHECK(f.read(tight).records.size() == 2);
   tight.bytes = 1 << 20;
