@@ -75,6 +75,7 @@ class Gate::Relay {
     eventfd_write(wake_.get(), 1);
     thread_.join();
     outlet_.on_durable({});
+    tell_left_behind();
   }
 
   std::uint16_t port() const { return port_; }
@@ -171,6 +172,16 @@ class Gate::Relay {
     if (link_ && link_->outlet_failure()) fail(*link_->outlet_failure());
     inflow_.forget_connection();
     link_.reset();
+  }
+
+  // At the end of all: what was never acknowledged to anybody, and will not come again.
+  void tell_left_behind() {
+    std::uint64_t left = inflow_.left_behind();
+    if (left == 0) return;
+    outlet_.count("left_behind", left);
+    auto told = outlet_.give_up(Cause::refused, left);
+    spdlog::warn("mqtt \"{}\": {} messages of QoS 0 found no room in the queue before the end{}", settings_.name, left,
+                 told.ok() ? "" : ", nor did their loss in the ledger");
   }
 
   void fail(const Error& error) {

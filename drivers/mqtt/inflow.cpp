@@ -263,6 +263,16 @@ bool Inflow::thirsty() const {
          unacknowledged_.size() < settings_.unacknowledged;
 }
 
+std::uint64_t Inflow::left_behind() const {
+  std::uint64_t left = dropped_;
+  for (const auto& batch : waiting_) {
+    left += static_cast<std::uint64_t>(
+        std::count_if(batch.messages.begin(), batch.messages.end(),
+                      [](const Message& message) { return message.qos == 0 && message.owes == Owes::record; }));
+  }
+  return left;
+}
+
 void Inflow::forget_connection() {
   unacknowledged_.clear();
   auto comes_again = [](const Message& message) { return message.qos > 0; };

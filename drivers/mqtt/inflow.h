@@ -57,6 +57,9 @@ class Inflow {
   /// Nothing waits, neither for room nor for the disk.
   bool idle() const { return waiting_.empty() && unacknowledged_.empty() && taken_.messages.empty(); }
 
+  /// The messages that would be lost if all ended now: QoS 0 that the Outlet has not taken. Nobody sends them again.
+  std::uint64_t left_behind() const;
+
   /// The connection has ended: its acknowledgements are forgotten, and what waits with QoS 1, for the broker will send
   /// it again. QoS 0 that waits is kept: nobody sends it again.
   void forget_connection();

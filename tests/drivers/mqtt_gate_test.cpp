@@ -235,6 +235,25 @@ TEST_CASE("QoS 0 that waits outlives its connection, QoS 1 is left to the broker
   CHECK(bench.outlet.records()[0].payload == "zero");
 }
 
+TEST_CASE("QoS 0 that found no room before the end is counted, QoS 1 is not: the broker has it", "[mqtt]") {
+  Bench bench;
+  bench.connect();
+  bench.outlet.set_room(0);
+  bench.broker->write(wire::publish("a", "zero", 0, 0) + wire::publish("a", "one", 1, 1) +
+                      wire::publish("a", "zero again", 0, 0));
+  REQUIRE(bench.outlet.eventually([&] { return bench.outlet.counted("messages") == 3; }));
+  CHECK_FALSE(bench.gate->settle(100ms));
+  bench.gate.reset();
+  CHECK(bench.outlet.counted("left_behind") == 2);
+
+  Bench roomy;
+  roomy.connect();
+  roomy.broker->write(wire::publish("a", "zero", 0, 0));
+  REQUIRE(roomy.outlet.wait_for_records(1));
+  roomy.gate.reset();
+  CHECK(roomy.outlet.counted("left_behind") == 0);
+}
+
 TEST_CASE("QoS 2 of an old session is taken at least once: PUBREC when durable, PUBCOMP for PUBREL", "[mqtt]") {
   Bench bench;
   bench.connect();
