@@ -10,13 +10,11 @@
 
 #include <chrono>
 #include <cstdlib>
-#include <map>
 #include <random>
-#include <sstream>
 
 #include "buffer/store.h"
 #include "tests/catch.h"
-#include "tests/crash/payload.h"
+#include "tests/crash/promises.h"
 #include "tests/fakes/temp_dir.h"
 
 namespace penstock {
@@ -24,17 +22,10 @@ namespace {
 namespace store_kill_test {
 
 using Clock = std::chrono::steady_clock;
-using Counts = std::map<std::string, std::uint64_t>;
 
-struct Said {
-  Counts durable, delivered;
-  std::string failure;
-  std::size_t lines = 0;
-};
-
-/// Runs the writer until `deadline` after its first line, kills it, and gives everything it said.
-Said run_and_kill(const std::string& directory, std::uint64_t seed, std::uint64_t capacity,
-                  std::chrono::microseconds deadline) {
+/// Runs the writer until `deadline` after its first line, kills it, and hears everything it says.
+void run_and_kill(const std::string& directory, std::uint64_t seed, std::uint64_t capacity,
+                  std::chrono::microseconds deadline, Said& said) {
   auto program = std::filesystem::read_symlink("/proc/self/exe").parent_path() / "store_writer";
   int pipe_ends[2];
   REQUIRE(::pipe2(pipe_ends, O_CLOEXEC) == 0);
@@ -76,63 +67,8 @@ Said run_and_kill(const std::string& directory, std::uint64_t seed, std::uint64_
   ::close(pipe_ends[0]);
   int status = 0;
   REQUIRE(::waitpid(pid, &status, 0) == pid);
-  Said said;
-  if (!WIFSIGNALED(status)) said.failure = "it ended by itself";
-
-  std::istringstream lines(text);
-  for (std::string word, lane, line; std::getline(lines, line); ++said.lines) {
-    std::istringstream words_of_line(line);
-    std::uint64_t sequence = 0;
-    words_of_line >> word >> lane >> sequence;
-    if (word == "durable") said.durable[lane] = sequence;
-    if (word == "delivered") said.delivered[lane] = sequence;
-    if (word == "failed") said.failure = line;
-  }
-  return said;
-}
-
-/// Everything above the delivered marks is there, in order, as it was put, or told to be evicted.
-void check(Store& store, const Said& said, const Counts& delivered) {
-  Counts next;
-  for (const auto& row : store.status().lanes) {
-    auto durable = said.durable.count(row.name) != 0 ? said.durable.at(row.name) : 0;
-    if (row.last.value() < durable) FAIL(row.name << ": " << durable << " was durable, last is " << row.last.value());
-    auto sent = delivered.count(row.name) != 0 ? delivered.at(row.name) : 0;
-    if (row.delivered.value() > sent) FAIL(row.name << ": delivered beyond what was ever sent");
-    auto state = store.state("writer", row.name);
-    if (!state) FAIL(state.error().what);
-    if (*state && **state != std::to_string(row.last.value())) {
-      FAIL(row.name << ": the state of another commit: " << **state << ", last is " << row.last.value());
-    }
-    next[row.name] = row.delivered.value() + 1;
-  }
-  for (;;) {
-    auto batch = store.read({});
-    if (!batch) FAIL(batch.error().what);
-    std::map<std::string, std::map<std::uint64_t, std::uint64_t>> ranges;
-    for (const auto& stored : batch->records) {
-      auto name = store.name_of(stored.lane);
-      auto sequence = stored.sequence.value();
-      if (stored.record.payload != payload_of(name, sequence)) FAIL(name << " " << sequence << " is not what was put");
-      ranges[name][sequence] = sequence;
-    }
-    for (const auto& gap : batch->gaps) {
-      auto name = store.name_of(gap.lane);
-      if (gap.cause != Cause::evicted) FAIL(name << ": a gap by " << name_of(gap.cause));
-      ranges[name][gap.first.value()] = gap.last.value();
-    }
-    for (const auto& [name, found] : ranges) {
-      for (auto [first, last] : found) {
-        if (first != next[name]) FAIL(name << ": expected " << next[name] << ", found " << first);
-        next[name] = last + 1;
-      }
-    }
-    if (batch->empty()) break;
-    store.delivered(*batch);  // in RAM: it goes with this Store, unless a commit follows
-  }
-  for (const auto& row : store.status().lanes) {
-    if (next[row.name] != row.last.value() + 1) FAIL(row.name << ": ends at " << next[row.name] - 1);
-  }
+  said.hear(text);
+  if (!WIFSIGNALED(status) && said.failure.empty()) said.failure = "it ended by itself";
 }
 
 TEST_CASE("no durable record is lost, doubled or out of order at kill -9", "[crash][store]") {
@@ -146,26 +82,20 @@ TEST_CASE("no durable record is lost, doubled or out of order at kill -9", "[cra
   std::size_t lines = 0, records = 0;
   for (std::uint64_t capacity : {std::uint64_t{1} << 20, std::uint64_t{16} << 20}) {
     auto directory = (folder.path() / std::to_string(capacity)).string();
-    Counts delivered;
+    Said said;  // by all lives so far
     for (int i = 0; i < kills / 2; ++i) {
       CAPTURE(capacity, i);
       auto deadline = std::chrono::microseconds(std::uniform_int_distribution<int>(0, 150'000)(random));
-      auto said = run_and_kill(directory, random(), capacity, deadline);
+      run_and_kill(directory, random(), capacity, deadline, said);
       if (!said.failure.empty()) FAIL(said.failure);
-      lines += said.lines;
-      for (auto [lane, sequence] : said.delivered) delivered[lane] = std::max(delivered[lane], sequence);
 
       SystemClock clock;
-      StoreSettings settings;
-      settings.directory = directory;
-      settings.agent = "crash";
-      settings.capacity_bytes = capacity;
-      settings.lanes = {{"telemetry", 1}, {"alarms", 0}};
-      auto store = Store::open(settings, clock);
+      auto store = Store::open(crash_settings(directory, capacity), clock);
       if (!store) FAIL(store.error().what);
-      check(**store, said, delivered);
+      if (auto wrong = broken_promise(**store, said); !wrong.empty()) FAIL(wrong);
       records = (*store)->status().lanes[0].last.value();
     }
+    lines += said.lines;
   }
   WARN(kills << " kills, " << lines << " lines, " << records << " records in the last store, seed " << seed);
   CHECK(records > 0);

@@ -1,17 +1,16 @@
-// Writes a store until it is killed: store_writer DIRECTORY SEED CAPACITY. The victim of store_kill_test.
+// Writes a store: store_writer DIRECTORY SEED CAPACITY [STEPS]. The victim of the tests in this folder.
 //
-// One line on stdout after each step, each written whole by one write(2):
-//   durable LANE SEQUENCE       the store said so
-//   delivered LANE SEQUENCE     a batch up to there is with the reader of these lines; said before the store is told
+// Without STEPS it writes until it is killed. With them it ends after so many: by the seed in an orderly way, or as if
+// it were killed. What it says on stdout is in promises.h; each line is written whole, by one write(2), after its step.
 #include <unistd.h>
 
-#include <cstdio>
 #include <cstdlib>
+#include <limits>
 #include <random>
 #include <string>
 
 #include "buffer/store.h"
-#include "tests/crash/payload.h"
+#include "tests/crash/promises.h"
 
 namespace penstock {
 namespace {
@@ -26,40 +25,19 @@ void say(const std::string& line) {
   std::_Exit(1);
 }
 
-int run(const std::string& directory, std::uint64_t seed, std::uint64_t capacity) {
+int run(const std::string& directory, std::uint64_t seed, std::uint64_t capacity, std::uint64_t steps) {
   std::mt19937_64 random(seed);
   auto pick = [&](std::uint64_t low, std::uint64_t high) {
     return std::uniform_int_distribution<std::uint64_t>(low, high)(random);
   };
   SystemClock clock;
-  StoreSettings settings;
-  settings.directory = directory;
-  settings.agent = "crash";
-  settings.capacity_bytes = capacity;
-  settings.lanes = {{"telemetry", 1}, {"alarms", 0}};
-  auto opened = Store::open(settings, clock);
+  auto opened = Store::open(crash_settings(directory, capacity), clock);
   if (!opened) fail(opened.error());
   auto& store = **opened;
 
   std::uint64_t delivers = pick(0, 3);  // 0: nobody reads in this life, and the store fills up
-  for (;;) {
-    std::vector<Group> groups;
-    for (auto row : store.status().lanes) {
-      Group group;
-      group.lane = row.lane;
-      group.driver = "writer";
-      auto sequence = row.last.value();
-      for (auto n = pick(0, 60); n > 0; --n) {
-        Record record;
-        record.driver = "writer";
-        record.stream = row.name;
-        record.time = clock.wall();
-        record.payload = payload_of(row.name, ++sequence);
-        group.records.push_back(std::move(record));
-      }
-      group.changes.push_back({row.name, std::to_string(sequence)});
-      groups.push_back(std::move(group));
-    }
+  for (; steps > 0; --steps) {
+    auto groups = next_groups(store, clock, [&] { return pick(0, 60); });
     auto step = pick(0, 9);
     auto done = step == 0 ? store.sync() : store.commit(groups);
     if (!done) fail(done.error());
@@ -77,6 +55,8 @@ int run(const std::string& directory, std::uint64_t seed, std::uint64_t capacity
     }
     store.delivered(*batch);
   }
+  if (pick(0, 1) == 0) std::_Exit(0);
+  return 0;
 }
 
 }  // namespace store_writer
@@ -84,6 +64,8 @@ int run(const std::string& directory, std::uint64_t seed, std::uint64_t capacity
 }  // namespace penstock
 
 int main(int argc, char** argv) {
-  if (argc != 4) return 64;
-  return penstock::store_writer::run(argv[1], std::strtoull(argv[2], nullptr, 10), std::strtoull(argv[3], nullptr, 10));
+  if (argc != 4 && argc != 5) return 64;
+  auto number = [&](int i) { return std::strtoull(argv[i], nullptr, 10); };
+  auto steps = argc == 5 ? number(4) : std::numeric_limits<std::uint64_t>::max();
+  return penstock::store_writer::run(argv[1], number(2), number(3), steps);
 }
