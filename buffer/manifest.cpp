@@ -84,7 +84,14 @@ Result<void> StoreDirectory::begin_store(const Manifest& manifest) const {
   return {};
 }
 
-Result<void> StoreDirectory::finish_store() const { return rename(kNew, kManifest); }
+Result<void> StoreDirectory::finish_store() const {
+  // The directory's own name, too: it may be as new as the store. One above that may be passed but not read
+  // belongs to somebody else, who made ours.
+  Descriptor above(::openat(directory_.get(), "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!above && errno != EACCES) return system_error(path_, "open the directory above");
+  if (above && ::fsync(above.get()) != 0) return system_error(path_, "sync the directory above");
+  return rename(kNew, kManifest);
+}
 
 Result<Manifest> StoreDirectory::read() const {
   std::filesystem::path path = path_ / kManifest;
