@@ -137,6 +137,12 @@ class Store {
   /// Kafka has the batch: raises the delivered marks. In RAM at once; on disk with the next commit.
   void delivered(const Batch& batch);
 
+  /// For a person who looks: the durable records of a lane that Kafka does not have, from `from` on, in order, at most
+  /// so many and at least one if there is any. What is damaged or missing is passed over; nothing is changed.
+  Result<std::vector<StoredRecord>> peek(Lane lane, Sequence from, const BatchLimits& limits) const;
+  /// The whole ledger: what was given up and is not known to be in Kafka. It has one row for each range and cause.
+  std::vector<Gap> gaps() const;
+
   /// Rises with every durable commit; its value is the number of the last durable commit.
   Watermark& durable();
   /// The number of the last commit that returned; durable() reaches it with the next commit or sync.

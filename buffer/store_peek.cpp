@@ -1,0 +1,155 @@
+#include <algorithm>
+
+#include "buffer/bytes.h"
+#include "buffer/store_inside.h"
+
+namespace penstock {
+namespace {
+
+constexpr std::size_t kPiecesPerSnapshot = 64;
+// From so many pieces on, what reading has mapped is given back at once: a backlog must not fill the RAM.
+constexpr std::size_t kForgetPieces = 32;
+
+struct PeekedBlock {
+  BlockSpan span;
+  std::vector<std::string> pieces;
+};
+
+/// The lane, as of one instant.
+struct PeekView {
+  std::string name;
+  Sequence durable;
+  std::vector<EpochEntry> epochs;
+  History history;
+  std::vector<std::pair<Sequence, Sequence>> given_up;  // ranges of the ledger
+
+  bool gave_up(Sequence sequence) const {
+    return std::any_of(given_up.begin(), given_up.end(),
+                       [&](const auto& range) { return range.first <= sequence && sequence <= range.second; });
+  }
+};
+
+/// At most so many blocks from the one that can hold `from` on; the first one whole, however many pieces it has.
+DatabaseCode copy_blocks(const Environment& environment, Lane lane, Sequence from, const BatchLimits& limits,
+                         std::vector<PeekedBlock>& blocks) {
+  Transaction snapshot(environment, Transaction::Access::read);
+  std::size_t pieces = 0, records = 0, raw = 0;
+  std::string_view lowest, highest;
+  {
+    BlockWalk walk(snapshot, lane, from);
+    while (pieces < kPiecesPerSnapshot && (pieces == 0 || (raw < limits.bytes && records < limits.records))) {
+      auto span = walk.next();
+      if (!span) break;
+      PeekedBlock block{*span, {}};
+      for (std::uint32_t i = 0; i < span->pieces; ++i) {
+        auto value = snapshot.get(fragment_key(lane, span->first, static_cast<std::uint16_t>(i)));
+        if (!value) break;
+        block.pieces.emplace_back(*value);
+        if (lowest.empty() || value->data() < lowest.data()) lowest = *value;
+        if (highest.empty() || value->data() > highest.data()) highest = *value;
+      }
+      pieces += span->pieces;
+      if (!block.pieces.empty() && block.pieces[0].size() >= kBlockHeaderBytes) {  // not yet checked: a hint only
+        records += load_little<std::uint32_t>(block.pieces[0].data() + 72);
+        raw += load_little<std::uint32_t>(block.pieces[0].data() + 76);
+      }
+      blocks.push_back(std::move(block));
+    }
+  }
+  if (pieces >= kForgetPieces) environment.forget_memory(lowest, highest);
+  return snapshot.code();
+}
+
+/// One call of peek().
+class Peeking {
+ public:
+  Peeking(const PeekView& view, Lane lane, const BatchLimits& limits) : view_(view), lane_(lane), limits_(limits) {}
+
+  /// Takes what is wanted of a block; nothing of a damaged one.
+  void take(const PeekedBlock& block, Sequence from) {
+    std::vector<std::string_view> pieces(block.pieces.begin(), block.pieces.end());
+    if (pieces.empty()) return;
+    auto header = pieces.size() == 1 ? reader_.open(pieces[0]) : reader_.open(pieces);
+    if (!header || !belongs(*header, lane_, block.span.first, view_.epochs)) return;
+    const std::size_t records_before = records.size(), bytes_before = bytes_;
+    for (Sequence sequence = header->first;; sequence = sequence.next()) {
+      StoredRecord stored{lane_, sequence, {}, header->stamp.boot, {}};
+      auto more = reader_.next(stored.record);
+      if (!more) {  // damaged after all: nothing of it is believed
+        records.resize(records_before);
+        bytes_ = bytes_before;
+        full = false;
+        return;
+      }
+      // The rest is read too, though not wanted: only a block that is whole to its end is believed.
+      if (!*more) return;
+      if (full || sequence < from || sequence > view_.durable || view_.gave_up(sequence)) continue;
+      std::size_t size = stored.record.bytes();
+      full = !records.empty() && (records.size() >= limits_.records || bytes_ + size > limits_.bytes);
+      if (full) continue;
+      stored.epoch = view_.history.epoch_of(view_.name, sequence);
+      bytes_ += size;
+      records.push_back(std::move(stored));
+    }
+  }
+
+  std::vector<StoredRecord> records;
+  bool full = false;  // the limits are reached
+
+ private:
+  const PeekView& view_;
+  const Lane lane_;
+  const BatchLimits& limits_;
+  BlockReader reader_;
+  std::size_t bytes_ = 0;
+};
+
+}  // namespace
+
+Result<std::vector<StoredRecord>> Store::peek(Lane lane, Sequence from, const BatchLimits& limits) const {
+  PeekView view;
+  {
+    std::lock_guard lock(inside_->mutex);
+    const auto& state = inside_->state;
+    if (number(lane) >= state.lanes.size()) return rejected("lane " + std::to_string(number(lane)) + " is unknown");
+    const auto& there = state.lanes[number(lane)];
+    view.name = there.name;
+    view.durable = there.durable;
+    view.epochs = state.epochs;
+    view.history = state.history();
+    for (const auto& [entry_number, entry] : state.ledger.entries()) {
+      if (entry.ranged() && entry.lane == lane) view.given_up.emplace_back(entry.first, entry.last);
+    }
+    from = std::max(from, std::max(there.marks.delivered, there.marks.dropped).next());
+  }
+  Peeking peeking(view, lane, limits);
+  while (!peeking.full && from <= view.durable) {
+    std::vector<PeekedBlock> blocks;
+    if (auto code = copy_blocks(*inside_->environment, lane, from, limits, blocks); code != 0) {
+      return broken(inside_->directory.path().string() + ": peek: " + text_of(code));
+    }
+    if (blocks.empty()) break;
+    for (const auto& block : blocks) {
+      if (!peeking.full) peeking.take(block, from);
+    }
+    if (!blocks.back().span.next) break;
+    from = std::max(from, *blocks.back().span.next);
+  }
+  return std::move(peeking.records);
+}
+
+std::vector<Gap> Store::gaps() const {
+  std::lock_guard lock(inside_->mutex);
+  const auto& state = inside_->state;
+  const History history = state.history();
+  std::vector<Gap> gaps;
+  for (const auto& [entry_number, entry] : state.ledger.entries()) {
+    const auto& name = state.lanes[number(entry.lane)].name;
+    Gap gap{entry_number, entry.lane, {}, entry.first, entry.last, entry.count, entry.cause, entry.time};
+    gap.epoch = entry.ranged() ? history.epoch_of(name, entry.first) : history.epochs.back().epoch;
+    gaps.push_back(gap);
+  }
+  return gaps;
+}
+
+}  // namespace penstock
