@@ -21,7 +21,8 @@ BELOW = {
     "agent": ["agent", "drivers", "config", "buffer"],
 }
 VOCABULARY = ["buffer/record.h", "buffer/result.h", "buffer/clock.h", "buffer/identity.h", "buffer/descriptor.h"]
-SHARED_BY_DRIVERS = ["drivers/driver.h", "drivers/table.h", "drivers/polled.h"]
+SHARED_BY_DRIVERS = ["drivers/driver.h", "drivers/table.h", "drivers/polled.h", "drivers/lines/csv.h",
+                     "drivers/lines/times.h", "drivers/lines/utf8.h"]
 
 # Third-party headers by how their name begins, and the folders whose .cpp files may see them.
 THIRD_PARTY = {
