@@ -6,10 +6,13 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstring>
 #include <fstream>
+#include <thread>
 #include <vector>
 
+#include "tests/agent/wait_until.h"
 #include "tests/catch.h"
 #include "tests/fakes/temp_dir.h"
 
@@ -78,6 +81,55 @@ TEST_CASE("a line without end is cut off, and others are still answered") {
   while (pieces < 64 && endless.say(piece)) ++pieces;
   CHECK(pieces < 64);  // what a socket's buffers hold besides is far less
   CHECK(*ask_control(room.path, "hello") == "<hello>");
+}
+
+TEST_CASE("a large line is taken where that is allowed, from one peer at a time") {
+  TempDir dir;
+  auto count = [](const std::string& line) { return std::to_string(line.size()); };
+  auto server = ControlServer::open(dir.path() / "s", count, 2 << 20);
+  REQUIRE(server.ok());
+  Caller first(dir.path() / "s"), second(dir.path() / "s");
+  std::string half(100 << 10, 'a'), much(3 << 19, 'b');  // much more than a socket's buffers hold
+  CHECK(first.say(half));
+  CHECK(*ask_control(dir.path() / "s", "x") == "1");  // so the first one's is being read
+  std::atomic<bool> said{false};
+  std::thread other([&] { said = second.say(much + "\n"); });
+  for (int i = 0; i < 300; ++i) CHECK(*ask_control(dir.path() / "s", std::string(1000, 'c')) == "1000");
+  CHECK_FALSE(said);
+  CHECK(first.say(half + "\n"));
+  CHECK(first.hear(7) == "204800\n");
+  CHECK(second.hear(8) == "1572864\n");
+  other.join();
+  CHECK(said);
+  auto large = ask_control(dir.path() / "s", std::string(2 << 20, 'c'));
+  REQUIRE(large.ok());
+  CHECK(*large == "2097152");
+  CHECK_FALSE(ask_control(dir.path() / "s", std::string(3 << 20, 'd')).ok());
+}
+
+TEST_CASE("an answer that comes later keeps nobody else waiting, and is not lost with its peer") {
+  TempDir dir;
+  std::atomic<bool> ready{false};
+  std::atomic<int> calls{0};
+  auto server = ControlServer::open(dir.path() / "s", [&](const std::string& line) -> ControlAnswer {
+    if (line != "wait") return "<" + line + ">";
+    return ControlAnswer::Later([&]() -> std::optional<std::string> {
+      ++calls;
+      return ready ? std::optional<std::string>("<at last>") : std::nullopt;
+    });
+  });
+  REQUIRE(server.ok());
+  Caller patient(dir.path() / "s");
+  patient.say("wait\nmore\n");
+  {
+    Caller gone(dir.path() / "s");
+    gone.say("wait\n");
+    CHECK(wait_until([&] { return calls > 3; }));
+  }
+  CHECK(*ask_control(dir.path() / "s", "hello") == "<hello>");
+  ready = true;
+  CHECK(patient.hear(17) == "<at last>\n<more>\n");
+  CHECK(*ask_control(dir.path() / "s", "hello") == "<hello>");
 }
 
 TEST_CASE("more callers than are served at once wait for a place") {
