@@ -84,6 +84,9 @@ struct Group {
   std::vector<Record> records;
   std::vector<StateChange> changes;
   std::optional<Refusal> refusal;
+  /// Its source will offer it again: where it finds no room nothing of it is done, its changes neither, and nobody is
+  /// told of a loss. By its state the source sees whether it was taken.
+  bool comes_again = false;
 };
 
 }  // namespace penstock

@@ -99,6 +99,7 @@ void Store::Inside::take_in(std::span<const Group> groups, const std::vector<std
   std::vector<std::vector<const Record*>> records(draft.marks.size());
   for (std::size_t i = 0; i < groups.size(); ++i) {
     const auto& group = groups[i];
+    if (fates[i] && group.comes_again) continue;
     if (fates[i]) {
       count_refused(draft, group.lane, *fates[i], group.records.size());
     } else {

@@ -31,6 +31,8 @@ constexpr const char* kDefaultConfig = "/etc/penstock/penstock.toml";
 void add_check(CLI::App& app, int& status);
 void add_config(CLI::App& app, int& status);
 void add_demo(CLI::App& app, int& status);
+void add_import(CLI::App& app, int& status);
+void add_queue(CLI::App& app, int& status);
 void add_verify(CLI::App& app, int& status);
 void add_run(CLI::App& app, int& status);
 void add_status(CLI::App& app, int& status);

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "agent/daemon/answers.h"
+#include "agent/queue/queue_answers.h"
 #include "agent/version.h"
 #include "drivers/table.h"
 
@@ -24,6 +25,15 @@ constexpr auto kForwarderPatience = 30s;  // its longest sleep
 constexpr auto kHttpRetry = 10s;
 constexpr auto kDrainStore = 3s, kDrainKafka = 3s, kEndDriver = 3s;
 
+/// The lane of our own records: the one that is served last.
+std::string own_lane(const Settings& settings) {
+  auto last = std::max_element(settings.lanes.begin(), settings.lanes.end(),
+                               [](const auto& a, const auto& b) { return a.priority < b.priority; });
+  return last == settings.lanes.end() ? "telemetry" : last->name;
+}
+
+}  // namespace
+
 StoreSettings store_settings(const Settings& settings) {
   StoreSettings store;
   store.directory = settings.agent.state_directory / "queue";
@@ -36,15 +46,6 @@ StoreSettings store_settings(const Settings& settings) {
   for (const auto& lane : settings.lanes) store.lanes.push_back({lane.name, lane.priority});
   return store;
 }
-
-/// The lane of our own records: the one that is served last.
-std::string own_lane(const Settings& settings) {
-  auto last = std::max_element(settings.lanes.begin(), settings.lanes.end(),
-                               [](const auto& a, const auto& b) { return a.priority < b.priority; });
-  return last == settings.lanes.end() ? "telemetry" : last->name;
-}
-
-}  // namespace
 
 /// Notes of the sink, kept in the store's states by the writer's next commits.
 class Agent::StoreNotes final : public Notes {
@@ -200,12 +201,24 @@ void Agent::start_http() {
 
 void Agent::start_control() {
   auto path = control_path(settings_.agent.state_directory);
-  auto opened = ControlServer::open(path, [this](const std::string& line) { return answer_control(line, status()); });
+  // A record of the largest kind, as JSON: each byte may become six.
+  std::size_t large_line_bytes = (1 << 20) + 6 * settings_.buffer.max_record_bytes;
+  import_desk_ =
+      std::make_unique<ImportDesk>(*store_, *intake_, *writer_, *disk_, clock_, settings_.buffer.max_record_bytes);
+  auto opened = ControlServer::open(
+      path, [this](const std::string& line) { return answer(line); }, large_line_bytes);
   if (opened) {
     control_ = std::move(*opened);
   } else {
-    spdlog::warn("{}; `penstock status` will not find this agent", opened.error().what);
+    spdlog::warn("{}; `penstock status` and others will not find this agent", opened.error().what);
   }
+}
+
+ControlAnswer Agent::answer(const std::string& line) {
+  auto command = control_command(line);
+  if (command.starts_with("queue.")) return answer_queue(*store_, line);
+  if (command.starts_with("import")) return import_desk_->ask(command, line);
+  return answer_control(command, status());
 }
 
 Result<void> Agent::tick() {

@@ -22,12 +22,16 @@
 #include "agent/daemon/writer.h"
 #include "agent/forward/forwarder.h"
 #include "agent/kafka/notes.h"
+#include "agent/queue/import_desk.h"
 #include "buffer/clock.h"
 #include "buffer/intake.h"
 #include "buffer/store.h"
 #include "config/settings.h"
 
 namespace penstock {
+
+/// What the agent of these settings opens.
+StoreSettings store_settings(const Settings& settings);
 
 /// What a sink is made of.
 struct SinkParts {
@@ -88,6 +92,7 @@ class Agent {
   void start_forwarder();
   void start_http();
   void start_control();
+  ControlAnswer answer(const std::string& line);
   void start_driver(const DriverSection& section);
   void put_status();
 
@@ -107,6 +112,7 @@ class Agent {
   MadeSink sink_;
   std::unique_ptr<Forwarder> forwarder_;
   std::unique_ptr<DriverOutlet> own_outlet_;
+  std::unique_ptr<ImportDesk> import_desk_;
   std::unique_ptr<Supervisor> supervisor_;
   std::unique_ptr<HttpServer> http_;
   std::unique_ptr<ControlServer> control_;

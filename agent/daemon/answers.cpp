@@ -28,14 +28,19 @@ HttpAnswer answer_http(std::string_view path, const AgentStatus& status) {
   return {404, "text/plain; charset=utf-8", "there are /metrics, /healthz and /api/status\n"};
 }
 
-std::string answer_control(const std::string& line, const AgentStatus& status) {
+std::string control_command(const std::string& line) {
   auto request = nlohmann::json::parse(line, nullptr, false);
-  auto refuse = [](const std::string& why) { return nlohmann::json{{"error", why}}.dump(); };
-  if (!request.is_object() || !request.contains("command") || !request["command"].is_string()) {
-    return refuse("expected {\"command\": \"status\"}");
-  }
-  if (request["command"] == "status") return to_json(status);
-  return refuse("no such command; there is: status");
+  bool named = request.is_object() && request.contains("command") && request["command"].is_string();
+  return named ? request["command"].get<std::string>() : std::string();
+}
+
+std::string answer_control(const std::string& command, const AgentStatus& status) {
+  if (command == "status") return to_json(status);
+  return nlohmann::json{{"error", command.empty() ? "expected {\"command\": \"status\"}"
+                                                  : "no such command; there are: status, queue.list, queue.peek, "
+                                                    "queue.gaps, import.begin, import"},
+                        {"fault", name_of(Fault::rejected)}}
+      .dump();
 }
 
 }  // namespace penstock

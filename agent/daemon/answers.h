@@ -17,7 +17,9 @@ std::string summary(const AgentStatus& status);
 /// /metrics, /api/status and /healthz (503 only if writer or store is stuck; Kafka away is 200, and said); else 404.
 HttpAnswer answer_http(std::string_view path, const AgentStatus& status);
 
-/// One request of the control socket, JSON: {"command": "status"}. One line, also when it is an error.
-std::string answer_control(const std::string& line, const AgentStatus& status);
+/// What a request of the control socket names: {"command": "status"}. Empty: it is no request.
+std::string control_command(const std::string& line);
+/// Answers "status", and says of everything else that it is not understood. One line of JSON.
+std::string answer_control(const std::string& command, const AgentStatus& status);
 
 }  // namespace penstock

@@ -15,6 +15,22 @@ std::uint64_t total_bytes(const std::vector<Record>& records) {
 
 }  // namespace
 
+void stamp(std::vector<Record>& records, const std::string& driver, const Clock& clock) {
+  if (records.empty()) return;
+  WallTime wall = clock.wall();
+  BootTime boottime = clock.boottime();
+  bool synchronised = clock.synchronised();
+  for (auto& record : records) {
+    if (record.driver.empty()) record.driver = driver;
+    if (record.boottime == BootTime{}) record.boottime = boottime;
+    if (record.time == WallTime{}) {
+      record.time = wall;
+      record.time_source = TimeSource::ours;
+    }
+    if (record.time_source == TimeSource::ours) record.synchronised = synchronised;
+  }
+}
+
 DriverOutlet::DriverOutlet(Intake& intake, Writer& writer, const Disk& disk, const Clock& clock, Settings settings)
     : intake_(intake), writer_(writer), disk_(disk), clock_(clock), settings_(std::move(settings)) {
   writer_.attach(*this);
@@ -23,7 +39,10 @@ DriverOutlet::DriverOutlet(Intake& intake, Writer& writer, const Disk& disk, con
 DriverOutlet::~DriverOutlet() { writer_.detach(*this); }
 
 Result<Ticket> DriverOutlet::offer(std::vector<Record>& records, std::vector<StateChange>& changes) {
-  stamp(records);
+  if (!settings_.import) {
+    for (auto& record : records) record.driver.clear();
+  }
+  stamp(records, settings_.driver, clock_);
   if (auto fine = check(records, changes); !fine) return fine.error();
   std::uint64_t count = records.size(), bytes = total_bytes(records);
   Packed packed = pack(records, changes);
@@ -87,29 +106,13 @@ Result<void> DriverOutlet::check(const std::vector<Record>& records, const std::
   return {};
 }
 
-void DriverOutlet::stamp(std::vector<Record>& records) const {
-  if (records.empty()) return;
-  WallTime wall = clock_.wall();
-  BootTime boottime = clock_.boottime();
-  bool synchronised = clock_.synchronised();
-  for (auto& record : records) {
-    record.driver = settings_.driver;
-    if (record.boottime == BootTime{}) record.boottime = boottime;
-    if (record.time == WallTime{}) {
-      record.time = wall;
-      record.time_source = TimeSource::ours;
-    }
-    if (record.time_source == TimeSource::ours) record.synchronised = synchronised;
-  }
-}
-
 DriverOutlet::Packed DriverOutlet::pack(std::vector<Record>& records, std::vector<StateChange>& changes) {
-  Packed packed{{settings_.lane, settings_.driver, std::move(records), std::move(changes), {}}};
+  Packed packed{{settings_.lane, settings_.driver, std::move(records), std::move(changes), {}, settings_.import}};
   if (!announcing_.load(std::memory_order_relaxed) || packed.group.records.empty()) return packed;
   std::lock_guard lock(mutex_);
   if (!event_) return packed;
   packed.group.records.push_back(std::move(*event_));
-  stamp(packed.group.records);
+  stamp(packed.group.records, settings_.driver, clock_);
   event_.reset();
   announcing_ = false;
   packed.announcing = true;

@@ -27,12 +27,16 @@ struct OutletStatus {
   std::map<std::string, std::uint64_t, std::less<>> events;
 };
 
+/// Fills in what the driver left open: driver, and time and boottime where they are zero, as of now.
+void stamp(std::vector<Record>& records, const std::string& driver, const Clock& clock);
+
 class DriverOutlet final : public Outlet, private Writer::Listener {
  public:
   struct Settings {
     std::string driver;  // the table's name
     Lane lane{};
     std::size_t max_record_bytes = std::size_t{1} << 20;
+    bool import = false;  // of an import: a record that names a driver keeps it, and a group without room comes again
   };
 
   DriverOutlet(Intake& intake, Writer& writer, const Disk& disk, const Clock& clock, Settings settings);
@@ -65,7 +69,6 @@ class DriverOutlet final : public Outlet, private Writer::Listener {
  private:
   void progressed() override;
   Result<void> check(const std::vector<Record>& records, const std::vector<StateChange>& changes);
-  void stamp(std::vector<Record>& records) const;
   struct Packed {
     Group group;
     bool announcing = false;  // its last record is the event

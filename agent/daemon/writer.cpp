@@ -116,7 +116,7 @@ Result<void> Writer::give_up(const std::vector<Group>& groups, const Error& why)
   std::uint64_t records = 0;
   for (const auto& group : groups) {
     std::uint64_t count = group.records.size() + (group.refusal ? group.refusal->count : 0);
-    if (count == 0) continue;
+    if (count == 0 || group.comes_again) continue;
     records += count;
     refusals.push_back({group.lane, group.driver, {}, {}, Refusal{Cause::refused, count}});
   }

@@ -10,14 +10,14 @@
 namespace penstock {
 namespace {
 
-bool digit(char c) { return c >= '0' && c <= '9'; }
+bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
 /// RFC 8259, section 6.
 bool is_json_number(std::string_view text) {
   std::size_t at = 0;
   auto digits = [&] {
     std::size_t begin = at;
-    while (at < text.size() && digit(text[at])) ++at;
+    while (at < text.size() && is_digit(text[at])) ++at;
     return at > begin;
   };
   if (at < text.size() && text[at] == '-') ++at;
