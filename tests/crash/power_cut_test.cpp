@@ -120,26 +120,6 @@ class Machine {
   std::uint64_t capacity_;
 };
 
-/// Instants worth a cut: a third anywhere, a third just after a report, a third at a flush or a change of names.
-std::vector<std::size_t> choose_cuts(const std::vector<Entry>& entries, std::size_t count, Random& random) {
-  std::vector<std::size_t> said, edges, cuts;
-  for (std::size_t i = 0; i < entries.size(); ++i) {
-    auto what = entries[i].header.what;
-    if (what == What::said) {
-      said.push_back(i + 1);
-    } else if (what != What::written || entries[i].header.synced != 0) {
-      edges.push_back(i);
-      edges.push_back(i + 1);
-    }
-  }
-  for (std::size_t i = 0; i < count; ++i) {
-    const auto& from = i % 3 == 1 ? said : edges;
-    cuts.push_back(i % 3 == 0 ? pick(random, 0, entries.size()) : from.at(pick(random, 0, from.size() - 1)));
-  }
-  std::sort(cuts.begin(), cuts.end());
-  return cuts;
-}
-
 /// Plays a recording up to each of the cuts in turn.
 class Replay {
  public:
@@ -216,7 +196,7 @@ void fail_power(Machine& machine, Said& said, std::uint64_t cuts_wanted, std::ui
   if (auto missed = whole.difference(machine.root()); !missed.empty()) FAIL(missed);
 
   Replay replay(std::move(before), recording);
-  auto cuts = choose_cuts(recording.entries, cuts_wanted, random);
+  auto cuts = choose_cuts(recording.entries, 0, cuts_wanted, random);
   const auto survivor = pick(random, 0, cuts.size() - 1);
   TempDir scratch(fs::current_path());
   auto state = scratch.path() / "state", next = scratch.path() / "next";
@@ -294,7 +274,7 @@ TEST_CASE("a store that left out one flush, of any kind, would be found out", "[
     std::string wrong;
     std::size_t states = 0;
     for (int round = 0; wrong.empty() && round < 20; ++round) {
-      for (auto cut : choose_cuts(recording.entries, 20, random)) {
+      for (auto cut : choose_cuts(recording.entries, 0, 20, random)) {
         std::size_t last = cut;
         while (last > 0 && flush_name(recording.entries[last - 1]) != name) --last;
         if (last == 0) continue;

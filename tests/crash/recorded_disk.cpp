@@ -52,6 +52,28 @@ std::string flush_name(const Entry& entry) {
   return {};
 }
 
+std::vector<std::size_t> choose_cuts(const std::vector<Entry>& entries, std::size_t first, std::size_t count,
+                                     std::mt19937_64& random) {
+  std::vector<std::size_t> anywhere, said, edges, cuts;
+  for (std::size_t i = first; i < entries.size(); ++i) {
+    auto what = entries[i].header.what;
+    anywhere.push_back(i + 1);
+    if (what == What::said) {
+      said.push_back(i + 1);
+    } else if (what != What::written || entries[i].header.synced != 0) {
+      edges.push_back(i);
+      edges.push_back(i + 1);
+    }
+  }
+  for (std::size_t i = 0; i < count; ++i) {
+    const auto& from = i % 3 == 0 ? anywhere : i % 3 == 1 ? said : edges;
+    if (from.empty()) throw std::runtime_error("nothing was recorded, or nothing said");
+    cuts.push_back(from[std::uniform_int_distribution<std::size_t>(0, from.size() - 1)(random)]);
+  }
+  std::sort(cuts.begin(), cuts.end());
+  return cuts;
+}
+
 const char* name_of(Loss loss) {
   switch (loss) {
     case Loss::blocks: return "blocks";
@@ -227,6 +249,7 @@ void RecordedDisk::flush(std::uint64_t inode) {
 struct RecordedDisk::Outcome {
   Loss loss;
   Random& random;
+  std::uint64_t whole_blocks;
   Moment reached = 0;  // prefix: everything up to there
 
   std::uint64_t pick(std::uint64_t below) { return std::uniform_int_distribution<std::uint64_t>(0, below - 1)(random); }
@@ -260,8 +283,8 @@ std::vector<RecordedDisk::Moment> RecordedDisk::unsafe_moments() const {
   return {moments.begin(), moments.end()};
 }
 
-void RecordedDisk::cut(const std::filesystem::path& into, Loss loss, Random& random) const {
-  Outcome outcome{loss, random};
+void RecordedDisk::cut(const std::filesystem::path& into, Loss loss, Random& random, std::uint64_t whole_blocks) const {
+  Outcome outcome{loss, random, whole_blocks};
   if (loss == Loss::prefix) {
     auto moments = unsafe_moments();
     outcome.reached = moments[outcome.pick(moments.size())];
@@ -293,7 +316,7 @@ void RecordedDisk::cut_file(const File& file, const std::filesystem::path& into,
     const std::uint64_t start = block * kBlockBytes;
     if (start >= size) break;
     Block content{};
-    if (outcome.loss == Loss::sectors) {
+    if (outcome.loss == Loss::sectors && block >= outcome.whole_blocks) {
       for (std::size_t at = 0; at < kBlockBytes; at += kSectorBytes) {
         const auto& chosen = versions[outcome.last_of(versions, true)].content;
         if (chosen != nullptr) std::memcpy(content.data() + at, chosen->data() + at, kSectorBytes);

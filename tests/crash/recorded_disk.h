@@ -34,6 +34,11 @@ std::vector<Entry> parse_recording(std::string_view bytes);
 /// How a flush is called in messages: "fdatasync data.mdb", "O_DSYNC data.mdb"; empty if the entry is none.
 std::string flush_name(const Entry& entry);
 
+/// Instants worth a cut, in order, as numbers of the entry after it, none before `first`: a third anywhere, a third just
+/// after a report, a third at a flush or a change of names.
+std::vector<std::size_t> choose_cuts(const std::vector<Entry>& entries, std::size_t first, std::size_t count,
+                                     std::mt19937_64& random);
+
 enum class Loss { blocks, sectors, prefix };
 constexpr std::array<Loss, 3> kLosses = {Loss::blocks, Loss::sectors, Loss::prefix};
 const char* name_of(Loss loss);
@@ -49,8 +54,9 @@ class RecordedDisk {
 
   /// The next entry of the recording happens.
   void apply(const Entry& entry);
-  /// Writes into the empty folder `into` what the disk may hold if the power fails now.
-  void cut(const std::filesystem::path& into, Loss loss, Random& random) const;
+  /// Writes into the empty folder `into` what the disk may hold if the power fails now. `whole_blocks`: so many blocks at
+  /// the beginning of a file are never torn.
+  void cut(const std::filesystem::path& into, Loss loss, Random& random, std::uint64_t whole_blocks = 0) const;
   /// Empty if every file and name is now as it is below `root`: the recording has missed nothing. Else what differs.
   std::string difference(const std::filesystem::path& root) const;
 
