@@ -6,6 +6,12 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstring>
+#include <vector>
+
+#include "buffer/meta.h"
+#include "buffer/pages.h"
+#include "buffer/row_check.h"
 
 namespace penstock {
 namespace {
@@ -35,15 +41,17 @@ DatabaseCode open_unnamed(MDB_env* env) {
 
 Error open_error(const std::filesystem::path& directory, DatabaseCode code) {
   std::string what = fmt::format("{}: {}", (directory / "data.mdb").string(), text_of(code));
-  bool damage = code == MDB_INVALID || code == MDB_CORRUPTED || code == MDB_VERSION_MISMATCH || code == MDB_PANIC ||
-                code == MDB_PAGE_NOTFOUND || code == EIO;
-  return damage ? broken(std::move(what)) : rejected(std::move(what));
+  return is_damage(code) ? broken(std::move(what)) : rejected(std::move(what));
 }
 
 }  // namespace
 
 bool map_is_full(DatabaseCode code) { return code == MDB_MAP_FULL || code == MDB_TXN_FULL; }
 bool may_be_full_disk(DatabaseCode code) { return code == ENOSPC || code == EIO || code == EDQUOT; }
+bool is_damage(DatabaseCode code) {
+  return code == MDB_INVALID || code == MDB_CORRUPTED || code == MDB_VERSION_MISMATCH || code == MDB_PANIC ||
+         code == MDB_PAGE_NOTFOUND || code == MDB_CURSOR_FULL || code == MDB_BAD_TXN || code == EIO;
+}
 std::string text_of(DatabaseCode code) { return fmt::format("{} ({})", mdb_strerror(code), code); }
 
 std::size_t system_page_bytes() { return static_cast<std::size_t>(sysconf(_SC_PAGESIZE)); }
@@ -64,7 +72,51 @@ Result<std::unique_ptr<Environment>> Environment::open(const std::filesystem::pa
   }
   int dead = 0;
   mdb_reader_check(env, &dead);  // slots of a life that was killed would hold back free pages
-  return std::unique_ptr<Environment>(new Environment(env, stat.ms_psize));
+  std::unique_ptr<Environment> environment(new Environment(env, stat.ms_psize));
+  environment->look_at_format();
+  return environment;
+}
+
+/// The row `format` says, by its length, whether small rows have checks; and its page, which lies in a leaf and says its
+/// own number, where the map begins.
+void Environment::look_at_format() {
+  Transaction snapshot(*this, Transaction::Access::read);
+  std::string key = meta_key("format");
+  MDB_val k = as_val(key), v{};
+  if (snapshot.code() != 0 || mdb_get(snapshot.txn_, kUnnamed, &k, &v) != 0) return;
+  rows_are_checked_ = v.mv_size != sizeof(std::uint32_t);
+  if (page_bytes_ > system_page_bytes()) return;  // then the address does not tell where the page begins
+  auto at = reinterpret_cast<std::uintptr_t>(v.mv_data) & ~(static_cast<std::uintptr_t>(page_bytes_) - 1);
+  std::size_t number = 0;
+  std::memcpy(&number, reinterpret_cast<const char*>(at), sizeof number);
+  map_ = reinterpret_cast<const char*>(at - number * page_bytes_);
+}
+
+DatabaseCode Environment::check_rows() {
+  if (rows_are_checked_) return 0;
+  Transaction change(*this, Transaction::Access::write);
+  std::vector<std::pair<std::string, std::string>> rows;
+  {
+    Cursor cursor(change);
+    for (bool more = cursor.seek(meta_key("")); more && is_small_row(cursor.key()); more = cursor.next()) {
+      rows.emplace_back(cursor.key(), cursor.value());
+    }
+  }
+  for (const auto& [key, value] : rows) change.put(key, with_check(key, value));
+  auto code = change.commit();
+  if (code == 0) rows_are_checked_ = true;
+  return code;
+}
+
+bool Environment::page_is_right(std::string_view key, std::string_view value) const {
+  constexpr std::size_t kNodeBytes = 8;
+  if (map_ == nullptr || kNodeBytes + key.size() + value.size() <= longest_node(page_bytes_)) return true;
+  const char* page = value.data() - kPageHeaderBytes;
+  MDB_envinfo info{};
+  mdb_env_info(env_, &info);
+  auto offset = reinterpret_cast<std::uintptr_t>(page) - reinterpret_cast<std::uintptr_t>(map_);
+  if (offset >= info.me_mapsize) return true;  // a page of this transaction, in RAM
+  return is_overflow_page({page, kPageHeaderBytes}, offset / page_bytes_, pages_of_value(value.size(), page_bytes_));
 }
 
 Environment::~Environment() { mdb_env_close(env_); }
@@ -105,7 +157,7 @@ void Environment::forget_memory(std::string_view from, std::string_view to) cons
   if (first < end) madvise(reinterpret_cast<void*>(first), end - first, MADV_DONTNEED);
 }
 
-Transaction::Transaction(const Environment& environment, Access access) {
+Transaction::Transaction(const Environment& environment, Access access) : environment_(environment) {
   code_ = mdb_txn_begin(environment.env_, nullptr, access == Access::read ? MDB_RDONLY : 0, &txn_);
   if (code_ != 0) txn_ = nullptr;
 }
@@ -120,19 +172,36 @@ std::optional<std::string_view> Transaction::get(std::string_view key) {
   if (code_ != 0) return std::nullopt;
   MDB_val k = as_val(key), v{};
   int code = mdb_get(txn_, kUnnamed, &k, &v);
-  if (code == 0) return as_view(v);
+  if (code == 0) return checked(key, as_view(v));
   if (code != MDB_NOTFOUND) code_ = code;
   return std::nullopt;
 }
 
+std::optional<std::string_view> Transaction::checked(std::string_view key, std::string_view stored) {
+  if (!environment_.rows_are_checked() || !is_small_row(key)) return stored;
+  auto value = without_check(key, stored);
+  if (!value) code_ = MDB_CORRUPTED;
+  return value;
+}
+
+void Transaction::check_page_of(std::string_view key) {
+  if (is_small_row(key)) return;
+  auto value = get(key);
+  if (value && !environment_.page_is_right(key, *value)) code_ = MDB_CORRUPTED;
+}
+
 void Transaction::put(std::string_view key, std::string_view value) {
+  check_page_of(key);
   if (code_ != 0) return;
+  std::string with;
+  if (environment_.rows_are_checked() && is_small_row(key)) value = with = with_check(key, value);
   MDB_val k = as_val(key), v = as_val(value);
   touched_ = true;
   code_ = mdb_put(txn_, kUnnamed, &k, &v, 0);
 }
 
 void Transaction::erase(std::string_view key) {
+  check_page_of(key);
   if (code_ != 0) return;
   MDB_val k = as_val(key);
   int code = mdb_del(txn_, kUnnamed, &k, nullptr);
@@ -164,8 +233,9 @@ bool Cursor::move(int operation, std::string_view key) {
   int code = mdb_cursor_get(cursor_, &k, &v, static_cast<MDB_cursor_op>(operation));
   if (code == 0) {
     key_ = as_view(k);
-    value_ = as_view(v);
-    return true;
+    auto value = transaction_.checked(key_, as_view(v));
+    value_ = value.value_or(std::string_view());
+    return value.has_value();
   }
   if (code != MDB_NOTFOUND) transaction_.code_ = code;
   return false;

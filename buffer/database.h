@@ -26,6 +26,8 @@ using DatabaseCode = int;
 bool map_is_full(DatabaseCode code);
 /// ENOSPC or EIO: a full disk is reported as either.
 bool may_be_full_disk(DatabaseCode code);
+/// The file cannot be trusted: the next open must look at it.
+bool is_damage(DatabaseCode code);
 std::string text_of(DatabaseCode code);
 
 /// LMDB gives a new environment pages of this size.
@@ -55,15 +57,24 @@ class Environment {
   std::uint64_t snapshot() const;
   /// Flushes everything committed so far.
   DatabaseCode sync();
+  /// Small rows carry a check (buffer/row_check.h), which get(), put() and Cursor add and take away; a row that fails it
+  /// is MDB_CORRUPTED. Of a new environment always; of one made before there were checks after check_rows().
+  bool rows_are_checked() const { return rows_are_checked_; }
+  DatabaseCode check_rows();
   /// Gives back the memory that reading these two values of the map, and what lies between them, has taken.
   void forget_memory(std::string_view from, std::string_view to) const;
 
  private:
   friend class Transaction;
   Environment(MDB_env* env, std::size_t page_bytes) : env_(env), page_bytes_(page_bytes) {}
+  void look_at_format();
+  /// False: the page that holds the value is not as LMDB wrote it, and must not be freed by what it says of itself.
+  bool page_is_right(std::string_view key, std::string_view value) const;
 
   MDB_env* env_;
   std::size_t page_bytes_;
+  bool rows_are_checked_ = true;
+  const char* map_ = nullptr;  // where LMDB has mapped page 0; null: not known
 };
 
 class Cursor;
@@ -90,6 +101,13 @@ class Transaction {
 
  private:
   friend class Cursor;
+  friend class Environment;
+  /// What was stored, without its check.
+  std::optional<std::string_view> checked(std::string_view key, std::string_view stored);
+  /// The page that is about to be freed or written again.
+  void check_page_of(std::string_view key);
+
+  const Environment& environment_;
   bool touched_ = false;
   MDB_txn* txn_ = nullptr;
   DatabaseCode code_ = 0;

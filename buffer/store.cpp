@@ -40,6 +40,8 @@ std::uint64_t Store::committed() const {
   return inside_->state.committed;
 }
 
+const std::optional<Mended>& Store::mended() const { return inside_->mended; }
+
 History Store::history() const {
   std::lock_guard lock(inside_->mutex);
   return inside_->state.history();
@@ -102,7 +104,7 @@ Result<std::optional<std::string>> Store::state(std::string_view driver, std::st
   Transaction snapshot(*inside_->environment, Transaction::Access::read);
   std::optional<std::string> result;
   if (auto value = snapshot.get(state_key(driver, name))) result = std::string(*value);
-  if (snapshot.code() != 0) return broken("read state: " + text_of(snapshot.code()));
+  if (snapshot.code() != 0) return inside_->distrust(snapshot.code(), "read state");
   return result;
 }
 
@@ -118,7 +120,7 @@ Result<std::vector<std::pair<std::string, std::string>>> Store::states(std::stri
       result.emplace_back(cursor.key().substr(name_at), cursor.value());
     }
   }
-  if (snapshot.code() != 0) return broken("read states: " + text_of(snapshot.code()));
+  if (snapshot.code() != 0) return inside_->distrust(snapshot.code(), "read states");
   return result;
 }
 

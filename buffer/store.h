@@ -12,7 +12,10 @@
 // Fullness: at `capacity_bytes` or on a full disk the policy `when_full` decides. What is given up is in the ledger in
 // the same commit. 256 pages are kept in reserve so that giving up always has room to work.
 //
-// On disk: docs/formats.md. A store has one directory: data.mdb, lock.mdb, manifest.
+// Damage: open() finds and mends what would lead LMDB astray. Met later it is `broken`, and a mark makes the next open look.
+//
+// On disk: docs/formats.md. A store has one directory: data.mdb, lock.mdb, manifest; `suspect`, `salvaged/` and
+// `damaged.mdb` after damage.
 #pragma once
 
 #include <cstdint>
@@ -26,6 +29,7 @@
 #include <vector>
 
 #include "buffer/history.h"
+#include "buffer/mend.h"
 #include "buffer/policy.h"
 #include "buffer/record.h"
 #include "buffer/result.h"
@@ -46,6 +50,7 @@ struct StoreSettings {
   int compression_level = 1;  // zstd; 0 = off
   WhenFull when_full = WhenFull::evict_oldest;
   std::vector<LaneSettings> lanes = {{"telemetry", 0}};
+  std::function<void()> progress;  // called now and then while open() repairs; may be empty
 };
 
 /// A record as it lies in the store.
@@ -103,8 +108,9 @@ struct StoreStatus {
 
 class Store {
  public:
-  /// Opens or creates. `rejected`: another format, word size, permission or lock; nothing was touched, the text says
-  /// why. `broken`: the file is damaged.
+  /// Opens or creates; a damaged one is mended first (buffer/mend.h) and mended() says so. `rejected`: another format,
+  /// word size, permission or lock; nothing was touched, the text says why. `full`: no room to mend it, or to begin.
+  /// `broken`: the disk cannot be used.
   static Result<std::unique_ptr<Store>> open(const StoreSettings& settings, const Clock& clock);
   /// Orderly end: sync(). Never throws, never needed for correctness.
   ~Store();
@@ -148,6 +154,8 @@ class Store {
   /// The number of the last commit that returned; durable() reaches it with the next commit or sync.
   std::uint64_t committed() const;
 
+  /// What open() had to do to a damaged or suspect store.
+  const std::optional<Mended>& mended() const;
   History history() const;
   StoreStatus status() const;
   std::optional<Lane> lane(std::string_view name) const;

@@ -39,7 +39,7 @@ Outcome Store::Inside::finish(Transaction& transaction, Draft& draft) {
     return Outcome::done;
   }
   if (map_is_full(code) || disk_is_full(code)) return Outcome::no_room;
-  failure = fmt::format("{}: commit {}: {}", directory.path().string(), draft.commit, text_of(code));
+  failure = distrust(code, fmt::format("{}: commit {}", directory.path().string(), draft.commit)).what;
   return Outcome::broken;
 }
 

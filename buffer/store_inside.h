@@ -16,6 +16,7 @@
 #include "buffer/database.h"
 #include "buffer/ledger.h"
 #include "buffer/manifest.h"
+#include "buffer/mend.h"
 #include "buffer/meta.h"
 #include "buffer/packer.h"
 #include "buffer/store.h"
@@ -102,6 +103,12 @@ struct Store::Inside {
 
   Error failed() const;
 
+  // store_mend.cpp
+  /// True when there is a store; damage has been mended.
+  Result<bool> look();
+  /// Of what LMDB answered: damage is written down for the next open.
+  Error distrust(DatabaseCode code, std::string what) const;
+
   // store_write.cpp: the writer
   Result<void> check(std::span<const Group> groups) const;
   Result<void> commit(std::span<const Group> groups);
@@ -147,6 +154,7 @@ struct Store::Inside {
   const StoreDirectory directory;
   const StoreSettings settings;
   const Clock& clock;
+  std::optional<Mended> mended;
   std::unique_ptr<Environment> environment;
 
   mutable std::mutex mutex;

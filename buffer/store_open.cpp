@@ -45,7 +45,7 @@ Result<std::unique_ptr<Store::Inside>> Store::Inside::open(const StoreSettings& 
   if (!directory) return directory.error();
   auto inside = std::make_unique<Inside>(std::move(*directory), settings, clock);
 
-  auto exists = inside->directory.has_store();
+  auto exists = inside->look();
   if (!exists) return exists.error();
   Manifest manifest;
   if (*exists) {
@@ -57,6 +57,9 @@ Result<std::unique_ptr<Store::Inside>> Store::Inside::open(const StoreSettings& 
     if (inside->environment->page_bytes() != manifest.page_bytes) {
       return broken(fmt::format("{}: pages of {} bytes, the manifest says {}", settings.directory.string(),
                                 inside->environment->page_bytes(), manifest.page_bytes));
+    }
+    if (auto code = inside->environment->check_rows(); code != 0) {
+      return inside->distrust(code, fmt::format("{}: cannot add checks", settings.directory.string()));
     }
     // What a killed process committed last is seen by us, but perhaps not yet on disk: now it is.
     if (auto code = inside->environment->sync(); code != 0) {
@@ -129,9 +132,7 @@ Result<void> Store::Inside::load() {
   }
   if (state.epochs.empty()) return unreadable_row(directory, "epoch 0");
   if (auto loaded = load_marks(snapshot); !loaded) return loaded;
-  if (snapshot.code() != 0) {
-    return broken(fmt::format("{}: {}", directory.path().string(), text_of(snapshot.code())));
-  }
+  if (snapshot.code() != 0) return distrust(snapshot.code(), directory.path().string());
   state.snapshot = snapshot.snapshot();
   return {};
 }

@@ -304,7 +304,7 @@ Result<Batch> Store::Inside::read(const BatchLimits& limits) {
   Batch batch;
   BatchReading reading(*environment, reader, limits, view);
   if (auto code = reading.run(batch); code != 0) {
-    return broken(directory.path().string() + ": read: " + text_of(code));
+    return distrust(code, directory.path().string() + ": read");
   }
   if (!reading.suspects().empty() || reading.close_wanted() > view.state.closed) {
     std::lock_guard lock(mutex);

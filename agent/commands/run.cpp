@@ -14,6 +14,7 @@
 #include "agent/commands/command.h"
 #include "agent/daemon/agent.h"
 #include "agent/daemon/answers.h"
+#include "agent/daemon/damage_signals.h"
 #include "agent/daemon/kafka.h"
 #include "agent/daemon/service.h"
 #include "agent/daemon/stop_limit.h"
@@ -57,6 +58,7 @@ int run(const std::string& file) {
   if (!loaded.warnings.empty()) fmt::print(stderr, "{}", loaded.report());
 
   Signals signals;  // before any thread
+  DamageSignals damage(store_settings(loaded.settings).directory);
   SystemClock clock;
   Agent agent(loaded.settings, kafka_sink({loaded.settings.agent.id, loaded.settings.kafka}), clock);
   spdlog::info("penstock {} starts as agent {}", version(), loaded.settings.agent.id);

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "agent/daemon/answers.h"
+#include "agent/daemon/service.h"
 #include "agent/queue/queue_answers.h"
 #include "agent/version.h"
 #include "drivers/table.h"
@@ -22,6 +23,7 @@ using namespace std::chrono_literals;
 constexpr auto kOwnName = "penstock";     // of our own records and notes; no driver may have it
 constexpr auto kWriterPatience = 30s;     // a commit on a dying card takes seconds; more is stuck
 constexpr auto kForwarderPatience = 30s;  // its longest sleep
+constexpr auto kMendingNews = 10s, kMendingPatience = 120s;
 constexpr auto kHttpRetry = 10s;
 constexpr auto kDrainStore = 3s, kDrainKafka = 3s, kEndDriver = 3s;
 
@@ -108,9 +110,21 @@ Result<void> Agent::prepare_directory() {
 }
 
 Result<void> Agent::open_store() {
-  auto opened = Store::open(store_settings(settings_), clock_);
+  auto with = store_settings(settings_);
+  with.progress = [this, last = began_]() mutable {  // a large store on a slow card takes minutes to mend
+    if (clock_.boottime() - last < kMendingNews) return;
+    last = clock_.boottime();
+    spdlog::info("the store is being examined or repaired");
+    notify_systemd(fmt::format("EXTEND_TIMEOUT_USEC={}\nSTATUS=examining or repairing the store",
+                               std::chrono::microseconds(kMendingPatience).count()));
+  };
+  auto opened = Store::open(with, clock_);
   if (!opened) return opened.error();
   store_ = std::move(*opened);
+  if (const auto& mended = store_->mended()) {
+    spdlog::log(mended->outcome == Mended::Outcome::found_whole ? spdlog::level::warn : spdlog::level::err, "{}: {}",
+                with.directory.string(), describe(*mended));
+  }
   return {};
 }
 

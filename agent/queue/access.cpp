@@ -60,6 +60,7 @@ Result<std::unique_ptr<QueueAccess>> QueueAccess::into(const Settings& settings,
   access->store_ = std::move(*store);
   access->max_record_bytes_ = with.max_record_bytes;
   access->what_ = fmt::format("the store {} (no agent runs)", with.directory.string());
+  if (const auto& mended = access->store_->mended()) access->what_ += ": " + describe(*mended);
   return access;
 }
 

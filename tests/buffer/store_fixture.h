@@ -26,6 +26,7 @@ class StoreFixture {
     auto opened = Store::open(settings, clock);
     if (!opened) FAIL(opened.error().what);
     store = std::move(*opened);
+    if (store->mended() && !expect_damage) FAIL(describe(*store->mended()));
   }
 
   /// Orderly or not makes no difference to the file: a killed process has no destructor, and neither does this copy.
@@ -97,6 +98,7 @@ class StoreFixture {
   FakeClock clock;
   StoreSettings settings;
   std::unique_ptr<Store> store;
+  bool expect_damage = false;
 
  private:
   std::uint64_t written_ = 0;

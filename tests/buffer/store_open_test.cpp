@@ -72,17 +72,26 @@ TEST_CASE("a data.mdb that is not ours is refused and left as it is", "[store][o
   CHECK_FALSE(std::filesystem::exists(f.file("manifest")));
 }
 
-TEST_CASE("a data.mdb that LMDB does not know is damage, not another word size", "[store][open]") {
+TEST_CASE("a data.mdb of which nothing can be kept is moved aside, and the store begins anew", "[store][open]") {
   OpenFixture f;
   f.open();
+  auto epoch = f.store->status().epoch;
   f.store.reset();
   auto data = f.contents(f.file("data.mdb"));
   std::fill(data.begin(), data.end(), '\x5a');
   f.write(f.file("data.mdb"), data);
-  auto error = f.refused();
-  CHECK(error.fault == Fault::broken);
-  CHECK(has(error, f.file("data.mdb").string()));
-  CHECK(f.contents(f.file("data.mdb")) == data);
+  f.expect_damage = true;
+  f.open();
+  REQUIRE(f.store->mended());
+  CHECK(f.store->mended()->outcome == Mended::Outcome::begun_anew);
+  CHECK(f.store->mended()->kept_as == f.file("damaged.mdb").string());
+  CHECK(f.contents(f.file("damaged.mdb")) == data);
+  CHECK(f.store->status().epoch != epoch);
+  f.put({"a"});
+  f.sync();
+  f.expect_damage = false;
+  f.open();
+  CHECK(f.read_payloads() == std::vector<std::string>{"a"});
 }
 
 TEST_CASE("what a crash left of making a store is made again", "[store][open]") {

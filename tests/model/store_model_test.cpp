@@ -81,6 +81,7 @@ class Model {
     auto opened = Store::open(settings_, clock_);
     if (!opened) FAIL(opened.error().what);
     store_ = std::move(*opened);
+    if (store_->mended()) FAIL(describe(*store_->mended()));
   }
 
   LaneStatus status_of(const std::string& name) {

@@ -1,0 +1,42 @@
+// Salvage: makes a new environment of what a damaged one still holds.
+//
+// Kept are the small rows and every whole block that was not delivered or given up; of versions that overlap the one the
+// newest snapshot holds, else that of the newer run, else the one with more records. What is missing up to the last
+// sequence is entered in the ledger as damaged. The damaged file is only read.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "buffer/clock.h"
+#include "buffer/pages.h"
+#include "buffer/result.h"
+
+namespace penstock {
+
+struct SalvageSettings {
+  std::filesystem::path directory;  // exists and is empty: the new environment goes here
+  std::uint64_t capacity_bytes = 0;
+  std::vector<std::string> lanes;  // as configured: names for lanes whose names are lost
+  std::uint32_t format = 1;        // when that row is lost
+  WallTime now{};
+  std::function<void()> progress;  // called now and then; may be empty
+};
+
+struct Salvaged {
+  std::uint64_t pages = 0, unreadable_pages = 0;
+  std::uint64_t used_pages = 0;  // of the damaged file: what lies behind is zeros
+  std::uint64_t blocks = 0, records = 0;
+  std::uint64_t lost = 0;              // records, entered in the ledger
+  bool newest_may_be_missing = false;  // what the last commits brought may be missing without a trace
+  bool states_may_be_old = false;      // and what drivers remembered may be that of an earlier commit
+  bool new_epoch = false;              // the chain of epochs was lost: undelivered records belong to a new one
+};
+
+/// `rejected` with `nothing`: nothing was found that could be kept. `full`: the disk has no room for it.
+Result<Salvaged> salvage(const PageSource& pages, const SalvageSettings& settings, bool* nothing);
+
+}  // namespace penstock

@@ -1,0 +1,367 @@
+#include "buffer/salvage.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <set>
+#include <sstream>
+
+#include "buffer/database.h"
+#include "buffer/mend_child.h"
+#include "buffer/meta.h"
+#include "buffer/page_check.h"
+#include "buffer/row_check.h"
+#include "buffer/suspect.h"
+#include "tests/buffer/store_fixture.h"
+
+namespace penstock {
+namespace {
+namespace salvage_test {
+
+namespace fs = std::filesystem;
+
+class Fixture : public StoreFixture {
+ public:
+  Fixture() { expect_damage = true; }
+
+  fs::path file(const char* name) const { return settings.directory / name; }
+  static std::string contents(const fs::path& path) {
+    std::ostringstream out;
+    out << std::ifstream(path, std::ios::binary).rdbuf();
+    return out.str();
+  }
+  static void write(const fs::path& path, const std::string& bytes) {
+    std::ofstream(path, std::ios::binary | std::ios::trunc) << bytes;
+  }
+  std::size_t page_bytes() const { return system_page_bytes(); }
+
+  /// 300 records in several runs, the first 60 delivered and deleted; a state; closed.
+  void fill() {
+    open();
+    for (int i = 0; i < 10; ++i) {
+      put_many(30);
+      reopen();
+    }
+    BatchLimits limits;
+    limits.records = 60;
+    deliver(limits);
+    Group remembered = group({});
+    remembered.changes.push_back({"position", "17"});
+    commit({remembered});
+    commit();
+    sync();
+    store.reset();
+  }
+  /// The page of the newest tree's root, from which everything hangs.
+  std::uint64_t root() const {
+    auto bytes = contents(file("data.mdb"));
+    auto one = parse_meta_page(bytes.substr(0, page_bytes()), 0);
+    auto other = parse_meta_page(bytes.substr(page_bytes(), page_bytes()), 1);
+    REQUIRE(one);
+    REQUIRE(other);
+    return one->snapshot > other->snapshot ? one->main.root : other->main.root;
+  }
+  void zero(std::uint64_t page) const {
+    auto bytes = contents(file("data.mdb"));
+    bytes.replace(page * page_bytes(), page_bytes(), page_bytes(), '\0');
+    write(file("data.mdb"), bytes);
+  }
+  void flip(std::size_t byte, int bit) const {
+    std::fstream data(file("data.mdb"), std::ios::in | std::ios::out | std::ios::binary);
+    data.seekg(static_cast<std::streamoff>(byte));
+    char value = static_cast<char>(data.get() ^ 1 << bit);
+    data.seekp(static_cast<std::streamoff>(byte));
+    data.put(value);
+  }
+  const Mended& mended() {
+    REQUIRE(store->mended());
+    return *store->mended();
+  }
+  /// Everything from `first` to 300 comes, once and in order.
+  void check_all_from(std::uint64_t first) {
+    std::uint64_t next = first;
+    for (const auto& stored : read().records) {
+      if (stored.sequence != Sequence(next)) FAIL("expected " << next << ", found " << stored.sequence.value());
+      if (stored.record.payload != payload(next)) FAIL(next << " is not what was put");
+      ++next;
+    }
+    CHECK(next == 301);
+  }
+};
+
+/// A file of which some pages cannot be read.
+class WornPages final : public PageSource {
+ public:
+  WornPages(const Descriptor& file, std::size_t page_bytes) : pages_(file, page_bytes) {}
+  std::size_t page_bytes() const override { return pages_.page_bytes(); }
+  std::uint64_t count() const override { return pages_.count(); }
+  bool read(std::uint64_t page, char* into) const override { return worn.count(page) == 0 && pages_.read(page, into); }
+
+  std::set<std::uint64_t> worn;
+
+ private:
+  FilePages pages_;
+};
+
+TEST_CASE("a zeroed root costs no record, and the damaged file is kept aside", "[store][damage][salvage]") {
+  Fixture f;
+  f.fill();
+  f.zero(f.root());
+  auto damaged = Fixture::contents(f.file("data.mdb"));
+  f.open();
+  CHECK(f.mended().outcome == Mended::Outcome::salvaged);
+  CHECK(f.mended().records == 240);
+  CHECK(f.mended().lost == 0);
+  CHECK(f.mended().kept_as == f.file("damaged.mdb").string());
+  auto kept = Fixture::contents(f.file("damaged.mdb"));
+  CHECK(kept == damaged.substr(0, kept.size()));
+  CHECK(damaged.find_first_not_of('\0', kept.size()) == std::string::npos);
+  CHECK_FALSE(fs::exists(f.file("salvaged")));
+  f.check_all_from(61);
+  f.open();
+  CHECK_FALSE(f.store->mended());
+  f.put({"next"});
+  f.sync();
+  CHECK(f.read().records.back().sequence == Sequence(301));
+}
+
+TEST_CASE("what was remembered, delivered and given up outlives a lost meta page", "[store][damage][salvage]") {
+  Fixture f;
+  f.fill();
+  f.open();
+  Group refused = f.group({});
+  refused.refusal = Refusal{Cause::refused, 7};
+  f.commit({refused});
+  f.sync();
+  auto epoch = f.store->status().epoch;
+  auto runs = f.store->history().runs.size();
+  f.store.reset();
+  for (std::uint64_t page : {0, 1}) {
+    CAPTURE(page);
+    auto before = Fixture::contents(f.file("data.mdb"));
+    f.zero(page);
+    f.open();
+    CHECK(f.mended().newest_may_be_missing);
+    CHECK(f.store->state("plant", "position").operator*() == std::optional<std::string>("17"));
+    CHECK(f.lane().delivered == Sequence(60));
+    CHECK(f.lane().last == Sequence(300));
+    CHECK(f.store->status().epoch == epoch);
+    CHECK(f.store->history().runs.size() == runs + 1);  // and the present one
+    f.read();
+    f.commit();
+    f.sync();
+    auto batch = f.read();
+    REQUIRE(batch.gaps.size() == 1);
+    CHECK(batch.gaps[0].count == 7);
+    f.check_all_from(61);
+    f.store.reset();
+    Fixture::write(f.file("data.mdb"), before);
+  }
+}
+
+TEST_CASE("an unreadable page costs what it held, and the ledger says so", "[store][damage][salvage]") {
+  Fixture f;
+  f.settings.max_record_bytes = 1 << 20;
+  f.open();
+  for (int i = 0; i < 10; ++i) {
+    std::vector<std::string> big;
+    for (int n = 0; n < 3; ++n)
+      big.push_back(std::string(900, static_cast<char>('a' + i)));  // raw, in a page of its own
+    f.put(big);
+    f.reopen();
+  }
+  f.store.reset();
+  Descriptor data(::open(f.file("data.mdb").c_str(), O_RDONLY | O_CLOEXEC));
+  WornPages pages(data, f.page_bytes());
+  std::string page(f.page_bytes(), '\0');
+  for (std::uint64_t i = 2; i < pages.count() && pages.worn.size() < 2; ++i) {
+    REQUIRE(pages.read(i, page.data()));
+    bool whole = page.find("PSBK") == kPageHeaderBytes && page[kPageHeaderBytes + 88] == 10;
+    if (whole) pages.worn.insert(i);  // the block that begins with 10
+  }
+  REQUIRE(pages.worn.size() == 1);
+  CHECK(check_pages(pages).damage.empty());
+  CHECK(check_pages(pages, Depth::all).damage.find("cannot be read") != std::string::npos);
+
+  SalvageSettings with;
+  with.directory = f.directory.path() / "salvaged";
+  with.capacity_bytes = 8 << 20;
+  fs::create_directory(with.directory);
+  bool nothing = false;
+  auto salvaged = salvage(pages, with, &nothing);
+  if (!salvaged) FAIL(salvaged.error().what);
+  CHECK(salvaged->unreadable_pages == 1);
+  CHECK(salvaged->lost == 3);
+  CHECK(salvaged->records == 27);
+  CHECK_FALSE(salvaged->newest_may_be_missing);
+  fs::rename(with.directory / "data.mdb", f.file("data.mdb"));
+  f.open();
+  CHECK_FALSE(f.store->mended());
+  auto batch = f.read();
+  CHECK(batch.records.size() == 27);
+  REQUIRE(batch.gaps.size() == 1);
+  CHECK(batch.gaps[0].cause == Cause::damaged);
+  CHECK(batch.gaps[0].first == Sequence(10));
+  CHECK(batch.gaps[0].last == Sequence(12));
+}
+
+TEST_CASE("no bit of the tree or of a small row turns without being noticed", "[store][damage][salvage]") {
+  Fixture f;
+  f.fill();
+  auto original = Fixture::contents(f.file("data.mdb"));
+  std::uint64_t page = f.root();
+  if (original[page * f.page_bytes() + kPageWord + 2] == 1) {  // a branch: down to the leaf with the small rows
+    auto nodes =
+        strict_nodes(std::string_view(original).substr(page * f.page_bytes(), f.page_bytes()), page, PageKind::branch);
+    REQUIRE(nodes);
+    page = nodes->front().child;
+  }
+  auto leaf = original.substr(page * f.page_bytes(), f.page_bytes());
+  auto nodes = strict_nodes(leaf, page, PageKind::leaf);
+  REQUIRE(nodes);
+  std::size_t rows = 0;
+  for (const auto& node : *nodes) {
+    if (!is_small_row(node.key)) continue;
+    ++rows;
+    auto begin = static_cast<std::size_t>(node.key.data() - leaf.data()) - 8;
+    for (std::size_t i = begin; i < begin + 8 + node.key.size() + node.value.size(); ++i) {
+      Fixture::write(f.file("data.mdb"), original);
+      f.flip(page * f.page_bytes() + i, static_cast<int>(i % 8));
+      Descriptor data(::open(f.file("data.mdb").c_str(), O_RDONLY | O_CLOEXEC));
+      if (check_pages(FilePages(data, f.page_bytes())).damage.empty()) {
+        FAIL("byte " << i - begin << " of row " << node.key.substr(1) << " turned and nothing was noticed");
+      }
+    }
+  }
+  CHECK(rows >= 8);
+  f.open();
+  CHECK(f.mended().outcome == Mended::Outcome::salvaged);
+  f.check_all_from(61);
+}
+
+TEST_CASE("a switch that is cut anywhere is taken up again, and no record is lost", "[store][damage][salvage]") {
+  Fixture f;
+  f.fill();
+  f.zero(f.root());
+  Fixture::write(f.file("damaged.mdb"), "of an earlier time");
+  auto saved = f.directory.path() / "saved";
+  fs::copy(f.settings.directory, saved);
+  int cuts = 0;
+  for (int cut = 1;; ++cut) {
+    CAPTURE(cut);
+    fs::remove_all(f.settings.directory);
+    fs::copy(saved, f.settings.directory);
+    pid_t child = ::fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+      int steps = 0;
+      f.settings.progress = [&] {
+        if (++steps == cut) ::_exit(7);
+      };
+      auto opened = Store::open(f.settings, f.clock);
+      ::_exit(opened && (*opened)->mended() ? 0 : 1);
+    }
+    int status = 0;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    REQUIRE(WIFEXITED(status));
+    if (WEXITSTATUS(status) == 0) break;
+    REQUIRE(WEXITSTATUS(status) == 7);
+    ++cuts;
+    f.open();
+    f.check_all_from(61);
+    CHECK(f.lane().delivered == Sequence(60));
+    f.store.reset();
+    CHECK_FALSE(fs::exists(f.file("salvaged")));
+    CHECK(Fixture::contents(f.file("damaged.mdb")).size() > f.page_bytes());
+  }
+  CHECK(cuts >= 10);
+}
+
+TEST_CASE("beginning anew that is cut anywhere ends with an empty store and the file aside",
+          "[store][damage][salvage]") {
+  Fixture f;
+  f.fill();
+  Fixture::write(f.file("data.mdb"), std::string(20'000, 'x'));
+  auto saved = f.directory.path() / "saved";
+  fs::copy(f.settings.directory, saved);
+  int cuts = 0;
+  for (int cut = 1;; ++cut) {
+    CAPTURE(cut);
+    fs::remove_all(f.settings.directory);
+    fs::copy(saved, f.settings.directory);
+    pid_t child = ::fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+      int steps = 0;
+      f.settings.progress = [&] {
+        if (++steps == cut) ::_exit(7);
+      };
+      ::_exit(Store::open(f.settings, f.clock) ? 0 : 1);
+    }
+    int status = 0;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    REQUIRE(WIFEXITED(status));
+    if (WEXITSTATUS(status) == 0) break;
+    REQUIRE(WEXITSTATUS(status) == 7);
+    ++cuts;
+    f.open();
+    CHECK(f.read().empty());
+    f.store.reset();
+    CHECK(Fixture::contents(f.file("damaged.mdb")) == std::string(20'000, 'x'));
+  }
+  CHECK(cuts >= 5);
+}
+
+TEST_CASE("a mark on a whole store is looked into and taken away", "[store][damage][salvage]") {
+  Fixture f;
+  f.fill();
+  mark_suspect(f.settings.directory.c_str(), "SIGSEGV");
+  auto data = Fixture::contents(f.file("data.mdb"));
+  f.open();
+  CHECK(f.mended().outcome == Mended::Outcome::found_whole);
+  CHECK(f.mended().why == "SIGSEGV");
+  CHECK_FALSE(fs::exists(f.file("suspect")));
+  CHECK_FALSE(fs::exists(f.file("damaged.mdb")));
+  f.check_all_from(61);
+  f.open();
+  CHECK_FALSE(f.store->mended());
+}
+
+TEST_CASE("a file of a later LMDB is refused and left as it is", "[store][damage][salvage]") {
+  Fixture f;
+  f.fill();
+  for (std::size_t page : {0u, 1u}) {  // version 1 becomes 3
+    f.flip(page * f.page_bytes() + kPageHeaderBytes + 4, 1);
+  }
+  auto data = Fixture::contents(f.file("data.mdb"));
+  auto opened = Store::open(f.settings, f.clock);
+  REQUIRE_FALSE(opened.ok());
+  CHECK(opened.error().fault == Fault::rejected);
+  CHECK(opened.error().what.find("newer LMDB") != std::string::npos);
+  CHECK(Fixture::contents(f.file("data.mdb")) == data);
+  CHECK_FALSE(fs::exists(f.file("damaged.mdb")));
+}
+
+TEST_CASE("of a child that crashes, hangs or finds fault one is told which", "[store][damage][salvage]") {
+  auto said = [](const std::function<std::string()>& work, double limit = 60) {
+    auto text = run_in_child(work, limit, {});
+    if (!text) FAIL(text.error().what);
+    return *text;
+  };
+  CHECK(said([] { return std::string(); }).empty());
+  CHECK(said([] { return std::string("the tree is bent"); }) == "the tree is bent");
+  CHECK(said([]() -> std::string { ::raise(SIGKILL), ::_exit(0); }).find("signal 9") != std::string::npos);
+  auto hang = said(
+      []() -> std::string {
+        for (;;) ::pause();
+      },
+      0.05);
+  CHECK(hang.find("did not come to an end") != std::string::npos);
+}
+
+}  // namespace salvage_test
+}  // namespace
+}  // namespace penstock
