@@ -67,6 +67,7 @@ void Said::hear(const std::string& said) {
 }
 
 std::string broken_promise(Store& store, const Said& said) {
+  if (store.mended()) return describe(*store.mended());  // no kill and no cut is damage
   Said::Counts next, known;
   for (const auto& row : store.status().lanes) known[row.name] = row.last.value();
   for (const auto& [lane, durable] : said.durable) {
