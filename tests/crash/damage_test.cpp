@@ -544,7 +544,7 @@ TEST_CASE("no damage crashes a life, delivers wrong data or loses a record witho
                         << " are in the ledger; it said: " << outcome.says);
     }
   }
-  WARN(truth.waiting() << " records waited, seed " << seed << '\n' << table(list, rows));
+  WARN(damages << " damages to " << truth.waiting() << " records, seed " << seed << '\n' << table(list, rows));
   CHECK(!rows.empty());
 }
 
