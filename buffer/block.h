@@ -120,6 +120,8 @@ class BlockReader {
   /// Checks and unpacks a block, or all fragments of a record in their order. `values` must outlive the reading.
   Result<BlockHeader> open(std::string_view value);
   Result<BlockHeader> open(std::span<const std::string_view> fragments);
+  /// Records that lie unpacked already, as in a frame of the journal; `raw` must outlive the reading.
+  void open_raw(std::string_view raw, std::uint32_t count, WallTime wall_base, BootTime boot_base);
   /// The next record; false after the last one. An error makes the whole block damaged.
   Result<bool> next(Record& record);
 

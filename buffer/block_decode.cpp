@@ -142,12 +142,19 @@ Result<void> BlockReader::unpack(const BlockHeader& header, std::string_view sto
     at_ = unpacked_.data();
     end_ = at_ + unpacked_.size();
   }
-  left_ = header.count;
+  open_raw(std::string_view(at_, static_cast<std::size_t>(end_ - at_)), header.count, header.wall_base,
+           header.boot_base);
+  return {};
+}
+
+void BlockReader::open_raw(std::string_view raw, std::uint32_t count, WallTime wall_base, BootTime boot_base) {
+  at_ = raw.data();
+  end_ = at_ + raw.size();
+  left_ = count;
   first_ = true;
   before_ = Record();
-  before_.time = header.wall_base;
-  before_.boottime = header.boot_base;
-  return {};
+  before_.time = wall_base;
+  before_.boottime = boot_base;
 }
 
 Result<BlockHeader> BlockReader::open(std::string_view value) {

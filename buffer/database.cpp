@@ -61,8 +61,8 @@ Result<std::unique_ptr<Environment>> Environment::open(const std::filesystem::pa
   MDB_env* env = nullptr;
   if (int code = mdb_env_create(&env); code != 0) return open_error(directory, code);
   int code = mdb_env_set_mapsize(env, capacity_bytes);
-  // NOTLS: read transactions belong to objects, not to threads. NOMETASYNC: one flush a commit (store.h, "Durable").
-  if (code == 0) code = mdb_env_open(env, directory.c_str(), MDB_NOTLS | MDB_NOMETASYNC, 0640);
+  // NOTLS: read transactions belong to objects, not to threads. A commit is on disk when it returns: there are few.
+  if (code == 0) code = mdb_env_open(env, directory.c_str(), MDB_NOTLS, 0640);
   if (code == 0) code = open_unnamed(env);
   MDB_stat stat{};
   if (code == 0) code = mdb_env_stat(env, &stat);

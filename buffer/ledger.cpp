@@ -17,7 +17,6 @@ void Ledger::add_range(const LedgerEntry& entry, Sequence epoch_first) {
     if (!after && !before) continue;
     (after ? old.last : old.first) = after ? entry.last : entry.first;
     old.count = count_between(old.first, old.last);
-    old.commit = entry.commit;
     changed_.insert(number);
     return;
   }
@@ -31,7 +30,6 @@ void Ledger::add_count(const LedgerEntry& entry, std::uint64_t closed) {
     auto& old = it->second;
     if (old.ranged() || old.lane != entry.lane || old.cause != entry.cause) continue;
     old.count += entry.count;
-    old.commit = entry.commit;
     changed_.insert(it->first);
     return;
   }

@@ -21,7 +21,6 @@ struct LedgerEntry {
   Sequence first, last;  // 0, 0: no range
   std::uint64_t count = 0;
   WallTime time{};
-  std::uint64_t commit = 0;  // the commit that wrote it last; 0: before this open
   bool ranged() const { return first != Sequence(); }
 };
 

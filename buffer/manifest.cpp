@@ -28,8 +28,9 @@ Error system_error(const std::filesystem::path& path, std::string_view doing) {
 }
 
 std::string as_text(const Manifest& manifest) {
-  return fmt::format("format = {}\nword_bits = {}\npage_bytes = {}\ncapacity = {}\n", manifest.format,
-                     manifest.word_bits, manifest.page_bytes, manifest.capacity);
+  return fmt::format("format = {}\nword_bits = {}\npage_bytes = {}\ncapacity = {}\njournal_seed = {}\n",
+                     manifest.format, manifest.word_bits, manifest.page_bytes, manifest.capacity,
+                     manifest.journal_seed);
 }
 
 /// Unknown names are left alone: a later version may add some without changing the format.
@@ -78,7 +79,7 @@ Result<bool> StoreDirectory::has_store() const {
 
 Result<void> StoreDirectory::begin_store(const Manifest& manifest) const {
   if (auto written = write(kNew, manifest); !written) return written;
-  for (const char* name : {"data.mdb", "lock.mdb"}) {
+  for (const char* name : {"data.mdb", "lock.mdb", "journal"}) {
     if (::unlinkat(directory_.get(), name, 0) != 0 && errno != ENOENT) return system_error(path_ / name, "remove it");
   }
   return {};
@@ -107,16 +108,18 @@ Result<Manifest> StoreDirectory::read() const {
     if (values.count(name) == 0) return rejected(fmt::format("{}: no line \"{} = <number>\"", path.string(), name));
   }
   Manifest manifest;
-  if (values["format"] != kManifestFormat) {
-    return rejected(fmt::format("{}: format {}, this program knows format {} only", path.string(), values["format"],
-                                kManifestFormat));
+  if (values["format"] != kManifestFormat && values["format"] != kFormatWithoutJournal) {
+    return rejected(fmt::format("{}: format {}, this program knows formats {} and {}", path.string(), values["format"],
+                                kFormatWithoutJournal, kManifestFormat));
   }
+  manifest.format = static_cast<std::uint32_t>(values["format"]);
   if (values["word_bits"] != manifest.word_bits) {
     return rejected(fmt::format("{}: a store of a {}-bit program cannot be opened by this {}-bit one", path.string(),
                                 values["word_bits"], manifest.word_bits));
   }
   manifest.page_bytes = values["page_bytes"];
   manifest.capacity = values["capacity"];
+  manifest.journal_seed = values["journal_seed"];
   return manifest;
 }
 

@@ -14,13 +14,16 @@
 
 namespace penstock {
 
-inline constexpr std::uint32_t kManifestFormat = 1;
+inline constexpr std::uint32_t kManifestFormat = 2;
+/// Before there was a journal. Such a store is opened and gets one.
+inline constexpr std::uint32_t kFormatWithoutJournal = 1;
 
 struct Manifest {
   std::uint32_t format = kManifestFormat;
   std::uint32_t word_bits = 8 * sizeof(void*);
   std::uint64_t page_bytes = 0;
-  std::uint64_t capacity = 0;
+  std::uint64_t capacity = 0;      // of data.mdb
+  std::uint64_t journal_seed = 0;  // of the checksums of its frames: no payload can pass for one
   bool operator==(const Manifest&) const = default;
 };
 

@@ -102,6 +102,18 @@ std::optional<Marks> parse_marks(std::string_view value) {
   return Marks{at(0), at(8), at(16)};
 }
 
+std::string encode_sealed(const Sealed& sealed) {
+  std::string value;
+  append_big(value, sealed.records);
+  append_big(value, sealed.rows);
+  return value;
+}
+
+std::optional<Sealed> parse_sealed(std::string_view value) {
+  if (value.size() != 16) return std::nullopt;
+  return Sealed{load_big<std::uint64_t>(value.data()), load_big<std::uint64_t>(value.data() + 8)};
+}
+
 std::string encode_epoch(const EpochRow& row) {
   std::string value;
   append_id(value, row.epoch);

@@ -41,6 +41,14 @@ struct Marks {
 std::string encode_marks(const Marks& marks);
 std::optional<Marks> parse_marks(std::string_view value);
 
+/// How far LMDB is with the journal.
+struct Sealed {
+  std::uint64_t records = 0;  // it has the records up to this frame
+  std::uint64_t rows = 0;     // ...and the small rows up to this one
+};
+std::string encode_sealed(const Sealed& sealed);
+std::optional<Sealed> parse_sealed(std::string_view value);
+
 using LaneFirsts = std::map<Lane, Sequence>;
 
 struct EpochRow {

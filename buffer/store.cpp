@@ -1,5 +1,7 @@
 #include "buffer/store.h"
 
+#include <algorithm>
+
 #include "buffer/store_inside.h"
 
 namespace penstock {
@@ -12,33 +14,29 @@ Result<std::unique_ptr<Store>> Store::open(const StoreSettings& settings, const 
 
 Store::Store(std::unique_ptr<Inside> inside) : inside_(std::move(inside)) {}
 
-Store::~Store() { (void)inside_->sync(); }
+Store::~Store() {
+  if (inside_->failure.empty()) (void)inside_->seal_everything();
+}
 
 Result<void> Store::commit(std::span<const Group> groups) { return inside_->commit(groups); }
-Result<void> Store::sync() { return inside_->sync(); }
 Result<void> Store::settle(const Settlement& settlement) { return inside_->settle(settlement); }
-Result<bool> Store::prewrite_step(std::uint64_t most_bytes) { return inside_->prewrite_step(most_bytes); }
+Result<bool> Store::prewrite_step(std::uint64_t most_bytes) {
+  return inside_->prewrite_step(most_bytes, std::uint64_t{64} << 20);
+}
 
 bool Store::wants_commit() const {
+  if (inside_->can_delete()) return true;
   std::lock_guard lock(inside_->mutex);
   const auto& state = inside_->state;
-  if (state.more_to_delete || !state.struck.empty() || !state.suspects.empty()) return true;
-  if (state.close_wanted > state.closed) return true;
-  for (const auto& lane : state.lanes) {
-    if (lane.marks.delivered > lane.stored_delivered) return true;
-  }
-  return false;
+  if (!state.struck.empty() || !state.suspects.empty() || state.close_wanted > state.closed) return true;
+  return std::any_of(state.lanes.begin(), state.lanes.end(),
+                     [](const LaneState& lane) { return lane.marks.delivered > lane.stored_delivered; });
 }
 
 Result<Batch> Store::read(const BatchLimits& limits) const { return inside_->read(limits); }
 void Store::delivered(const Batch& batch) { inside_->delivered(batch); }
 
 Watermark& Store::durable() { return inside_->durable; }
-
-std::uint64_t Store::committed() const {
-  std::lock_guard lock(inside_->mutex);
-  return inside_->state.committed;
-}
 
 const std::optional<Mended>& Store::mended() const { return inside_->mended; }
 
@@ -65,17 +63,20 @@ StoreStatus Store::status() const {
                    lane.priority,
                    marks.dropped,
                    marks.delivered,
-                   lane.durable,
+                   marks.last,
                    marks.last,
                    0};
     auto gone = std::max(marks.delivered, marks.dropped);
-    row.records = gone < lane.durable ? count_between(gone.next(), lane.durable) : 0;
+    row.records = gone < marks.last ? count_between(gone.next(), marks.last) : 0;
     status.lanes.push_back(std::move(row));
   }
   status.epoch = state.epochs.back().epoch;
   status.run = state.runs.back().run;
   status.commits = state.committed;
-  status.syncs = state.syncs;
+  status.seals = state.seals;
+  status.frames_lost = state.frames_lost;
+  status.journal_bytes = inside_->journal->bytes();
+  status.journal_used_bytes = state.journal_used;
   for (const auto& [entry, content] : state.ledger.entries()) {
     if (state.struck.count(entry) == 0) ++status.ledger_entries;
   }
@@ -101,26 +102,43 @@ std::string Store::name_of(Lane lane) const {
 }
 
 Result<std::optional<std::string>> Store::state(std::string_view driver, std::string_view name) const {
+  auto key = state_key(driver, name);
+  {
+    std::lock_guard lock(inside_->mutex);
+    if (auto found = inside_->overlay.find(key); found != inside_->overlay.end()) return found->second;
+  }
   Transaction snapshot(*inside_->environment, Transaction::Access::read);
   std::optional<std::string> result;
-  if (auto value = snapshot.get(state_key(driver, name))) result = std::string(*value);
+  if (auto value = snapshot.get(key)) result = std::string(*value);
   if (snapshot.code() != 0) return inside_->distrust(snapshot.code(), "read state");
   return result;
 }
 
 Result<std::vector<std::pair<std::string, std::string>>> Store::states(std::string_view driver,
                                                                        std::string_view prefix) const {
-  Transaction snapshot(*inside_->environment, Transaction::Access::read);
-  std::vector<std::pair<std::string, std::string>> result;
   std::string from = state_key(driver, prefix);
-  std::size_t name_at = from.size() - prefix.size();
+  auto is_wanted = [&](std::string_view key) { return key.substr(0, from.size()) == from; };
+  std::map<std::string, std::optional<std::string>> newer, found;
+  {
+    std::lock_guard lock(inside_->mutex);
+    for (auto it = inside_->overlay.lower_bound(from); it != inside_->overlay.end() && is_wanted(it->first); ++it) {
+      newer.insert(*it);
+    }
+  }
+  Transaction snapshot(*inside_->environment, Transaction::Access::read);
   {
     Cursor cursor(snapshot);
-    for (bool more = cursor.seek(from); more && cursor.key().substr(0, from.size()) == from; more = cursor.next()) {
-      result.emplace_back(cursor.key().substr(name_at), cursor.value());
+    for (bool more = cursor.seek(from); more && is_wanted(cursor.key()); more = cursor.next()) {
+      found.emplace(cursor.key(), cursor.value());
     }
   }
   if (snapshot.code() != 0) return inside_->distrust(snapshot.code(), "read states");
+  for (auto& [key, value] : newer) found[key] = std::move(value);
+  std::vector<std::pair<std::string, std::string>> result;
+  const std::size_t name_at = from.size() - prefix.size();
+  for (auto& [key, value] : found) {
+    if (value) result.emplace_back(key.substr(name_at), std::move(*value));
+  }
   return result;
 }
 

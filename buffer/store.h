@@ -1,20 +1,20 @@
-// Store: the durable queue. One LMDB environment holding lanes of blocks, the ledger and what must be remembered.
+// Store: the durable queue. Lanes of records, the ledger, and what drivers must remember: in LMDB, with a journal in front.
 //
 // Threads: one writer calls the functions under "the writer"; everything else may be called by any thread at any time.
 //
-// Durable: commit N is durable once commit N+1 or sync() has returned. (MDB_NOMETASYNC: one flush per commit instead of
-// two; the data of N is on disk when commit N returns, its meta page with the next flush.) The store raises the marks
-// of durable() accordingly and read() never returns what is not durable.
+// Durable: what a commit took is on disk when it returns. A commit is one frame of the journal, a ring that was written
+// before it is used: one write, one flush. When half of the ring is in use, the oldest of what is not delivered moves on
+// into LMDB, in blocks that fill a page each ("sealing"). While Kafka is there, records are delivered before that.
 //
-// A crash (kill -9, power cut) at any instant leaves a store that opens and holds every durable record, in order, and
-// of the records after them a prefix or nothing. The delivered marks may be older than what Kafka has; never newer.
+// A crash (kill -9, power cut) at any instant leaves a store that opens and holds every record whose commit returned, in
+// order, and of the commit in progress all or nothing. The delivered marks may be older than what Kafka has; never newer.
 //
 // Fullness: at `capacity_bytes` or on a full disk the policy `when_full` decides. What is given up is in the ledger in
 // the same commit. 256 pages are kept in reserve so that giving up always has room to work.
 //
 // Damage: open() finds and mends what would lead LMDB astray. Met later it is `broken`, and a mark makes the next open look.
 //
-// On disk: docs/formats.md. A store has one directory: data.mdb, lock.mdb, manifest; `suspect`, `salvaged/` and
+// On disk: docs/formats.md. A store has one directory: data.mdb, lock.mdb, journal, manifest; `suspect`, `salvaged/` and
 // `damaged.mdb` after damage.
 #pragma once
 
@@ -45,7 +45,8 @@ struct LaneSettings {
 struct StoreSettings {
   std::filesystem::path directory;  // made when it is missing (its parent must exist)
   std::string agent;                // another one than the store was made for: undelivered records move to a new epoch
-  std::uint64_t capacity_bytes = std::uint64_t{1} << 30;
+  std::uint64_t capacity_bytes = std::uint64_t{1} << 30;  // of data.mdb and journal together
+  std::uint64_t journal_bytes = std::uint64_t{16} << 20;  // at most a quarter of the capacity; kept as it was made
   std::size_t max_record_bytes = std::size_t{1} << 20;
   int compression_level = 1;  // zstd; 0 = off
   WhenFull when_full = WhenFull::evict_oldest;
@@ -101,7 +102,9 @@ struct StoreStatus {
   Epoch epoch;
   Run run;
   std::uint64_t page_bytes = 0, used_pages = 0, free_pages = 0, capacity_pages = 0;
-  std::uint64_t commits = 0, syncs = 0;
+  std::uint64_t journal_bytes = 0, journal_used_bytes = 0;
+  std::uint64_t commits = 0, seals = 0;                   // since open; of the commits, those that wrote LMDB
+  std::uint64_t frames_lost = 0;                          // of the journal, found damaged when it was opened
   std::uint64_t ledger_entries = 0;                       // not yet in Kafka
   std::vector<std::pair<Cause, std::uint64_t>> given_up;  // since open, per cause, in records
 };
@@ -112,23 +115,21 @@ class Store {
   /// word size, permission or lock; nothing was touched, the text says why. `full`: no room to mend it, or to begin.
   /// `broken`: the disk cannot be used.
   static Result<std::unique_ptr<Store>> open(const StoreSettings& settings, const Clock& clock);
-  /// Orderly end: sync(). Never throws, never needed for correctness.
+  /// Orderly end: what is not delivered moves from the journal into LMDB, so that the next open has less to read. Never
+  /// throws, never needed for correctness.
   ~Store();
   Store(const Store&) = delete;
   Store& operator=(const Store&) = delete;
 
   // --- the writer
 
-  /// Numbers and stores the groups in order, with their state changes and refusals, what was marked delivered since,
-  /// and the deletion of some of what is delivered: one LMDB transaction, one flush. `full`: by the policy `block`
-  /// nothing was taken, try again later. `broken`: end the process. Under reject_newest the records that did not fit
-  /// are in the ledger. `groups` may be empty.
+  /// Numbers and stores the groups in order, with their state changes and refusals and what was marked delivered since.
+  /// `full`: by the policy `block` nothing was taken, try again later. `broken`: end the process. Under reject_newest the
+  /// records that did not fit are in the ledger. `groups` may be empty: then what is delivered is deleted, too.
   Result<void> commit(std::span<const Group> groups);
-  /// Makes every commit so far durable (one flush, none if there is nothing to do).
-  Result<void> sync();
   /// Acts on a Settlement: raises delivered, and with `fork` draws the new epoch, in one durable commit.
   Result<void> settle(const Settlement& settlement);
-  /// Writes zeros where the file has not been yet, at most `most_bytes` of them: overwriting costs one flush a commit,
+  /// Writes zeros where data.mdb has not been yet, at most `most_bytes` of them: overwriting costs one flush a commit,
   /// growing two and six times the bytes. To be called between commits, at the caller's pace, until it says false:
   /// the file has its full size, or the disk would have less than a tenth or 64 MiB left.
   Result<bool> prewrite_step(std::uint64_t most_bytes = std::uint64_t{1} << 20);
@@ -149,10 +150,8 @@ class Store {
   /// The whole ledger: what was given up and is not known to be in Kafka. It has one row for each range and cause.
   std::vector<Gap> gaps() const;
 
-  /// Rises with every durable commit; its value is the number of the last durable commit.
+  /// Rises with every commit; its value is the number of the last one.
   Watermark& durable();
-  /// The number of the last commit that returned; durable() reaches it with the next commit or sync.
-  std::uint64_t committed() const;
 
   /// What open() had to do to a damaged or suspect store.
   const std::optional<Mended>& mended() const;
@@ -161,7 +160,7 @@ class Store {
   std::optional<Lane> lane(std::string_view name) const;
   std::string name_of(Lane lane) const;
 
-  /// What a driver remembered (committed, perhaps not yet durable). Names come without the driver's.
+  /// What a driver remembered. Names come without the driver's.
   Result<std::optional<std::string>> state(std::string_view driver, std::string_view name) const;
   Result<std::vector<std::pair<std::string, std::string>>> states(std::string_view driver,
                                                                   std::string_view prefix) const;

@@ -19,56 +19,115 @@ bool belongs(const BlockHeader& header, Lane lane, Sequence first, const std::ve
                      [&](const EpochEntry& entry) { return entry.epoch == header.stamp.epoch; });
 }
 
+/// What the journal keeps of a draft.
+FrameContent Store::Inside::frame_of(const Draft& draft) const {
+  FrameContent content;
+  content.number = journal->last() + 1;
+  content.epoch = draft.stamp.epoch;
+  content.run = draft.stamp.run;
+  content.boot = draft.stamp.boot;
+  for (std::size_t i = 0; i < draft.records.size(); ++i) {
+    if (draft.records[i].records.empty()) continue;
+    auto& part = content.parts.emplace_back();
+    part.lane = Lane{static_cast<std::uint16_t>(i)};
+    part.first = draft.records[i].first;
+    for (const auto* record : draft.records[i].records) part.records.append(*record);
+  }
+  content.rows = rows_of(draft);
+  return content;
+}
+
+Outcome Store::Inside::append(Draft& draft, const FrameContent& content) {
+  auto frame = frame_coder->encode(content);
+  if (!journal->fits(frame.size())) return Outcome::no_room;
+  auto place = journal->append(frame);
+  if (!place) {
+    failure = place.error().what;
+    return Outcome::broken;
+  }
+  draft.changes = content.rows;  // all of them are newer than LMDB's from now on
+  publish(draft, &*place, state.snapshot);
+  return Outcome::done;
+}
+
+/// Makes blocks of the draft's records.
+void Store::Inside::pack(Draft& draft) {
+  draft.blocks.clear();
+  for (std::size_t i = 0; i < draft.records.size(); ++i) {
+    const auto& fresh = draft.records[i];
+    if (fresh.records.empty()) continue;
+    auto& packer = packers[i];
+    // What follows is not next to it, or all of it is in Kafka: rather a small new block than the old one again.
+    if (packer.open() && (packer.open_last().next() != fresh.first || packer.open_last() <= draft.marks[i].delivered)) {
+      packer.close();
+    }
+    BlockStamp stamp = draft.stamp;
+    stamp.lane = Lane{static_cast<std::uint16_t>(i)};
+    packer.pack(fresh.records, fresh.first, stamp, *coder, draft.blocks);
+    draft.packed.push_back(stamp.lane);
+  }
+}
+
 Outcome Store::Inside::write(Draft& draft) {
   Transaction transaction(*environment, Transaction::Access::write);
   examine(transaction, draft);
-  for (const auto& row : draft.rows) transaction.put(row.key, row.value);
+  for (const auto& row : draft.blocks) transaction.put(row.key, row.value);
   delete_delivered(transaction, draft);
   return finish(transaction, draft);
 }
 
 /// The small rows, the commit, and its publication.
 Outcome Store::Inside::finish(Transaction& transaction, Draft& draft) {
-  put_rows(transaction, draft);
-  prune_runs(transaction, draft);
-  bool written = transaction.touched();
-  std::uint64_t snapshot = transaction.snapshot();
-  auto code = written ? transaction.commit() : transaction.code();
-  if (code == 0) {
-    publish(draft, written, written ? snapshot : state.snapshot);
-    return Outcome::done;
-  }
-  if (map_is_full(code) || disk_is_full(code)) return Outcome::no_room;
-  failure = distrust(code, fmt::format("{}: commit {}", directory.path().string(), draft.commit)).what;
-  return Outcome::broken;
-}
-
-void Store::Inside::put_rows(Transaction& transaction, const Draft& draft) {
-  for (const auto& [key, value] : draft.changes) {
+  prune_runs(draft);
+  for (const auto& [key, value] : overlay) {
     if (value) {
       transaction.put(key, *value);
     } else {
       transaction.erase(key);
     }
   }
+  for (const auto& [key, value] : rows_of(draft)) {
+    if (value) {
+      transaction.put(key, *value);
+    } else {
+      transaction.erase(key);
+    }
+  }
+  transaction.put(meta_key("sealed"), encode_sealed({draft.sealed_frame, journal->last()}));
+  for (std::size_t i = 0; i < draft.first_block.size(); ++i) {
+    auto block = BlockWalk(transaction, Lane{static_cast<std::uint16_t>(i)}).next();
+    draft.first_block[i] = block ? block->first : Sequence();
+  }
+  std::uint64_t snapshot = transaction.snapshot();
+  auto code = transaction.commit();
+  if (code == 0) {
+    publish(draft, nullptr, snapshot);
+    return Outcome::done;
+  }
+  if (map_is_full(code) || disk_is_full(code)) return Outcome::no_room;
+  failure = distrust(code, fmt::format("{}: commit {}", directory.path().string(), state.committed + 1)).what;
+  return Outcome::broken;
+}
+
+/// Every small row that the draft changes.
+Rows Store::Inside::rows_of(const Draft& draft) const {
+  Rows rows = draft.changes;
   for (std::size_t i = 0; i < draft.marks.size(); ++i) {
     const auto& lane = state.lanes[i];
     Marks on_disk{lane.marks.last, lane.stored_delivered, lane.marks.dropped};
     if (draft.marks[i] != on_disk)
-      transaction.put(marks_key(Lane{static_cast<std::uint16_t>(i)}), encode_marks(draft.marks[i]));
+      rows.emplace_back(marks_key(Lane{static_cast<std::uint16_t>(i)}), encode_marks(draft.marks[i]));
   }
   for (auto entry : draft.ledger.changed()) {
     auto found = draft.ledger.entries().find(entry);
-    if (found == draft.ledger.entries().end()) {
-      transaction.erase(ledger_key(entry));
-    } else {
-      transaction.put(ledger_key(entry), encode_ledger_entry(found->second));
-    }
+    std::optional<std::string> value;
+    if (found != draft.ledger.entries().end()) value = encode_ledger_entry(found->second);
+    rows.emplace_back(ledger_key(entry), std::move(value));
   }
   if (draft.ledger.last_number() != state.ledger.last_number()) {
     std::string last;
     append_big(last, draft.ledger.last_number());
-    transaction.put(meta_key("ledger_last"), last);
+    rows.emplace_back(meta_key("ledger_last"), std::move(last));
   }
   auto by_number = [&](const Positions& firsts) {
     LaneFirsts result;
@@ -80,28 +139,30 @@ void Store::Inside::put_rows(Transaction& transaction, const Draft& draft) {
   if (draft.store_run) {
     const auto& run = state.runs.back();
     auto index = static_cast<std::uint32_t>(state.first_run + state.runs.size() - 1);
-    transaction.put(run_key(index), encode_run({run.run, run.epoch, by_number(run.first)}));
+    rows.emplace_back(run_key(index), encode_run({run.run, run.epoch, by_number(run.first)}));
   }
   if (draft.fork) {
     auto index = static_cast<std::uint32_t>(state.epochs.size());
-    transaction.put(epoch_key(index),
-                    encode_epoch({draft.fork->epoch, draft.fork->forked_from, by_number(draft.fork->first)}));
+    rows.emplace_back(epoch_key(index),
+                      encode_epoch({draft.fork->epoch, draft.fork->forked_from, by_number(draft.fork->first)}));
   }
+  return rows;
 }
 
 /// Whole blocks only, oldest first. A block ends where the next one begins, so no page of a block is read.
 void Store::Inside::delete_delivered(Transaction& transaction, Draft& draft) {
   std::uint64_t left = std::min(kMostDeletedPages, environment->pages().capacity / 16);
+  draft.deleted = true;
+  draft.more_to_delete = false;
   for (std::size_t i = 0; i < draft.marks.size(); ++i) {
     auto& marks = draft.marks[i];
-    if (marks.dropped >= marks.delivered) continue;
-    if (state.lanes[i].stored_delivered == marks.delivered && !state.more_to_delete) continue;
+    if (draft.first_block[i] == Sequence() || draft.first_block[i] > marks.delivered) continue;
     Lane lane{static_cast<std::uint16_t>(i)};
     std::vector<BlockSpan> spans;
     {
       BlockWalk walk(transaction, lane);
       while (auto span = walk.next()) {
-        if (span->until(marks.last) > marks.delivered) break;
+        if (span->until(draft.sealed[i]) > marks.delivered) break;
         if (left == 0) {
           draft.more_to_delete = true;
           break;
@@ -112,72 +173,14 @@ void Store::Inside::delete_delivered(Transaction& transaction, Draft& draft) {
     }
     for (const auto& span : spans) {
       erase_block(transaction, lane, span);
-      marks.dropped = std::max(marks.dropped, span.until(marks.last));
+      marks.dropped = std::max(marks.dropped, span.until(draft.sealed[i]));
       if (packers[i].open() && packers[i].open_first() == span.first) draft.closing.insert(lane);
     }
   }
 }
 
-/// Readers found something wrong: look again, in the one snapshot that cannot change under us, and give up what is
-/// really lost.
-void Store::Inside::examine(Transaction& transaction, Draft& draft) {
-  for (const auto& suspect : draft.suspects) {
-    const auto& lane = state.lanes[number(suspect.lane)];
-    if (suspect.sequence <= draft.marks[number(suspect.lane)].delivered || suspect.sequence > lane.marks.last) continue;
-    if (draft.ledger.covering(suspect.lane, suspect.sequence) != nullptr) continue;
-    Sequence end = lane.marks.last;
-    if (auto* next = draft.ledger.following(suspect.lane, suspect.sequence))
-      end = std::min(end, next->first.previous());
-
-    std::optional<BlockSpan> span;
-    {
-      BlockWalk walk(transaction, suspect.lane, suspect.sequence);
-      span = walk.next();
-    }
-    if (span && span->first <= suspect.sequence) {
-      examine_block(transaction, draft, suspect, *span, std::min(end, span->until(lane.marks.last)));
-    } else {  // nothing is there: a hole up to the next block
-      if (span) end = std::min(end, span->first.previous());
-      give_up(draft, suspect.lane, suspect.sequence, end, Cause::damaged);
-    }
-  }
-}
-
-/// True if the block was damaged.
-bool Store::Inside::examine_block(Transaction& transaction, Draft& draft, const Suspect& suspect, const BlockSpan& span,
-                                  Sequence end) {
-  std::vector<std::string_view> pieces;
-  for (std::uint32_t i = 0; i < span.pieces; ++i) {
-    auto value = transaction.get(fragment_key(suspect.lane, span.first, static_cast<std::uint16_t>(i)));
-    if (!value) return false;
-    pieces.push_back(*value);
-  }
-  auto header = pieces.size() == 1 ? examiner.open(pieces[0]) : examiner.open(pieces);
-  bool whole = header.ok() && belongs(*header, suspect.lane, span.first, state.epochs);
-  Record record;
-  while (whole) {
-    auto more = examiner.next(record);
-    if (!more) whole = false;
-    if (!more || !*more) break;
-  }
-  if (whole) {
-    if (header->last < suspect.sequence) give_up(draft, suspect.lane, header->last.next(), end, Cause::damaged);
-    return false;
-  }
-
-  auto& packer = packers[number(suspect.lane)];
-  if (packer.open() && packer.open_first() == span.first) {  // we have it in RAM
-    bool packed = std::find(draft.packed.begin(), draft.packed.end(), suspect.lane) != draft.packed.end();
-    if (!packed) packer.rewrite(*coder, draft.rows);
-    return true;
-  }
-  erase_block(transaction, suspect.lane, span);
-  give_up(draft, suspect.lane, span.first, end, Cause::damaged);
-  return true;
-}
-
 /// Keeps every run from the one holding the oldest undelivered record on, and the ones a checkpoint names before it.
-void Store::Inside::prune_runs(Transaction& transaction, Draft& draft) {
+void Store::Inside::prune_runs(Draft& draft) const {
   std::size_t needed = state.runs.size() - 1;
   for (std::size_t i = 0; i < draft.marks.size(); ++i) {
     const auto& marks = draft.marks[i];
@@ -186,21 +189,34 @@ void Store::Inside::prune_runs(Transaction& transaction, Draft& draft) {
   }
   if (needed <= kCheckpointRuns) return;
   draft.forget_runs = static_cast<std::uint32_t>(needed - kCheckpointRuns);
-  if (!transaction.touched()) draft.forget_runs = 0;  // not worth a commit of its own
-  for (std::uint32_t i = 0; i < draft.forget_runs; ++i) transaction.erase(run_key(state.first_run + i));
+  for (std::uint32_t i = 0; i < draft.forget_runs; ++i) {
+    draft.changes.emplace_back(run_key(state.first_run + i), std::nullopt);
+  }
 }
 
-void Store::Inside::publish(Draft& draft, bool written, std::uint64_t snapshot) {
+/// The disk has the draft: as `frame`, or in LMDB.
+void Store::Inside::publish(Draft& draft, const FramePlace* frame, std::uint64_t snapshot) {
+  std::uint64_t committed = 0;
   {
     std::lock_guard lock(mutex);
     for (std::size_t i = 0; i < draft.marks.size(); ++i) {
       auto& lane = state.lanes[i];
       const auto& marks = draft.marks[i];
-      if (written) lane.durable = lane.marks.last;  // what the commit before this one left is on disk now
+      const auto& fresh = draft.records[i];
+      if (frame != nullptr && !fresh.records.empty()) {
+        if (unsealed[i].empty()) lane.sealed = fresh.first.previous();
+        unsealed[i].push_back({fresh.first, marks.last, *frame});
+      }
+      if (frame == nullptr) {
+        lane.sealed = draft.sealed[i];
+        while (!unsealed[i].empty() && unsealed[i].front().last <= lane.sealed) unsealed[i].pop_front();
+        lane.first_block = draft.first_block[i];
+        if (draft.deleted) lane.tried = marks.delivered;
+      }
       lane.marks.last = marks.last;
       lane.marks.dropped = marks.dropped;
       lane.marks.delivered = std::max(lane.marks.delivered, marks.delivered);
-      if (written) lane.stored_delivered = marks.delivered;
+      lane.stored_delivered = marks.delivered;
     }
     draft.ledger.forget_changes();
     state.ledger = std::move(draft.ledger);
@@ -215,11 +231,20 @@ void Store::Inside::publish(Draft& draft, bool written, std::uint64_t snapshot) 
     state.run_stored |= draft.store_run;
     state.more_to_delete = draft.more_to_delete;
     state.snapshot = snapshot;
-    if (written) state.committed = draft.commit;
+    if (frame != nullptr) {
+      for (auto& [key, value] : draft.changes) overlay[key] = std::move(value);
+    } else {
+      overlay.clear();
+      sealed_frame = draft.sealed_frame;
+      journal->release(sealed_frame);
+      ++state.seals;
+    }
+    state.journal_used = journal->used_bytes();
+    committed = ++state.committed;
   }
   for (auto lane : draft.packed) packers[number(lane)].accept();
   for (auto lane : draft.closing) packers[number(lane)].close();
-  if (written) durable.raise(draft.commit - 1);
+  durable.raise(committed);
 }
 
 }  // namespace penstock

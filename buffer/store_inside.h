@@ -1,19 +1,29 @@
 // What a Store is made of; seen by the store_*.cpp files only.
 //
 // State is what has been published: any thread reads it under `mutex`. Only the writer changes it, except for what
-// readers tell the writer (delivered, struck, suspects, close_wanted). A commit works on a Draft; when LMDB has taken
-// it, the draft is published. So a commit that fails has changed nothing.
+// readers tell the writer (delivered, struck, suspects, close_wanted). A commit works on a Draft; when the disk has it,
+// the draft is published. So a commit that fails has changed nothing.
+//
+// A draft reaches the disk in one of two ways. As a frame of the journal: one write, one flush. Or as a transaction of
+// LMDB, when the journal needs room, something must be deleted or evicted, or it is too large for a frame. Every
+// transaction brings all small rows up to date with the newest frame, and the records up to some frame (`sealed`); it is
+// on disk before anything else happens. So LMDB is always the state as of some frame, and the frames after it the rest.
 #pragma once
 
 #include <array>
 #include <deque>
+#include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
+#include <string>
 #include <vector>
 
 #include "buffer/block.h"
 #include "buffer/database.h"
+#include "buffer/frame.h"
+#include "buffer/journal.h"
 #include "buffer/ledger.h"
 #include "buffer/manifest.h"
 #include "buffer/mend.h"
@@ -31,8 +41,16 @@ struct LaneState {
   std::string name;
   int priority = kLowestPriority;
   Marks marks;
-  Sequence durable;           // of marks.last, as of the last durable commit
   Sequence stored_delivered;  // marks.delivered as it is on disk
+  Sequence sealed;            // the last sequence that is not in the journal: in LMDB, or in neither any more
+  Sequence first_block;       // of the first block in LMDB; 0: it has none
+  Sequence tried;             // marks.delivered when delivered blocks were last deleted
+};
+
+/// The records of a lane in one frame of the journal that is not sealed.
+struct Unsealed {
+  Sequence first, last;
+  FramePlace place;
 };
 
 /// Somewhere at `sequence` a block is damaged or missing; the writer looks again before it believes it.
@@ -52,7 +70,9 @@ struct State {
   std::uint32_t first_run = 0;  // the number on disk of runs.front()
   bool run_stored = false;      // the present run is on disk
   std::uint64_t snapshot = 0;   // of LMDB, which this state describes
-  std::uint64_t committed = 0, syncs = 0;
+  std::uint64_t committed = 0;  // frames and transactions since the store was opened
+  std::uint64_t seals = 0;      // ...of them transactions
+  std::uint64_t journal_used = 0, frames_lost = 0;
   GivenUp given_up{};
   bool more_to_delete = false;  // delivered blocks were left for the next commit
 
@@ -67,12 +87,20 @@ struct State {
 };
 
 struct Draft {
-  std::uint64_t commit = 0;
   WallTime now{};
   std::vector<Marks> marks;
   Ledger ledger;
-  std::vector<Row> rows;                                                    // blocks
-  std::vector<std::pair<std::string, std::optional<std::string>>> changes;  // of small rows, in order; no value: erased
+  struct New {
+    Sequence first;
+    std::vector<const Record*> records;
+  };
+  std::vector<New> records;      // by lane
+  BlockStamp stamp;              // of theirs; the lane is each one's
+  std::vector<Row> blocks;       // for LMDB
+  Rows changes;                  // of small rows, besides what follows from the rest
+  std::vector<Sequence> sealed;  // by lane, as in LaneState
+  std::uint64_t sealed_frame = 0;
+  std::vector<Sequence> first_block;  // by lane, as in LaneState
   GivenUp given_up{};
   std::set<Suspect> suspects;      // taken up
   std::set<std::uint64_t> struck;  // taken up
@@ -81,10 +109,21 @@ struct Draft {
   std::optional<EpochEntry> fork;
   std::uint32_t forget_runs = 0;  // this many of the oldest
   bool store_run = false;
-  bool more_to_delete = false;
+  bool deleted = false;         // of what is delivered, all that could be...
+  bool more_to_delete = false;  // ...but for this
+};
+
+/// What one step of sealing takes out of the journal.
+struct Chunk {
+  std::vector<std::vector<Record>> records;  // by lane
+  std::size_t raw_bytes = 0, frames = 0;
+  std::uint64_t upto = 0;  // the last frame of which nothing is left
 };
 
 enum class Outcome { done, no_room, broken };
+
+/// Every small row but the drivers' states, as LMDB and the journal together have them.
+using SmallRows = std::map<std::string, std::string>;
 
 /// What makes a well-formed block the right one at its place.
 bool belongs(const BlockHeader& header, Lane lane, Sequence first, const std::vector<EpochEntry>& epochs);
@@ -95,11 +134,17 @@ struct Store::Inside {
 
   // store_open.cpp
   static Result<std::unique_ptr<Inside>> open(const StoreSettings& settings, const Clock& clock);
-  Result<void> make_store(Manifest& manifest);
-  Result<void> open_environment(std::uint64_t capacity);
-  Result<void> load();
-  Result<void> load_marks(Transaction& transaction);
+  Result<void> make_store();
+  Result<void> open_store();
+  Result<void> open_files(const Manifest& manifest);
+  Result<void> load(const SmallRows& rows);
+  Result<void> load_marks(const SmallRows& rows);
+  Result<void> load_runs_and_ledger(const SmallRows& rows);
   Result<void> enter();
+
+  // store_replay.cpp: what an earlier life left
+  Result<SmallRows> replay();
+  void place_frames();
 
   Error failed() const;
 
@@ -112,27 +157,45 @@ struct Store::Inside {
   // store_write.cpp: the writer
   Result<void> check(std::span<const Group> groups) const;
   Result<void> commit(std::span<const Group> groups);
+  Result<void> tend(bool idle);
+  Result<void> commit_directly(std::span<const Group> groups);
   Result<void> settle(const Settlement& settlement);
-  Result<void> sync();
   Draft begin_draft();
   void take_in(std::span<const Group> groups, const std::vector<std::optional<Cause>>& fates, Draft& draft);
   void give_up(Draft& draft, Lane lane, Sequence first, Sequence last, Cause cause);
   void count_refused(Draft& draft, Lane lane, Cause cause, std::uint64_t count);
 
-  // store_commit.cpp: one LMDB transaction
+  // store_commit.cpp: a draft as a frame of the journal, or as a transaction of LMDB
+  FrameContent frame_of(const Draft& draft) const;
+  Outcome append(Draft& draft, const FrameContent& content);
+  void pack(Draft& draft);
   Outcome write(Draft& draft);
   Outcome finish(Transaction& transaction, Draft& draft);
-  void put_rows(Transaction& transaction, const Draft& draft);
+  Rows rows_of(const Draft& draft) const;
   void delete_delivered(Transaction& transaction, Draft& draft);
-  void examine(Transaction& transaction, Draft& draft);
-  bool examine_block(Transaction& transaction, Draft& draft, const Suspect& suspect, const BlockSpan& span,
-                     Sequence end);
-  void prune_runs(Transaction& transaction, Draft& draft);
-  void publish(Draft& draft, bool written, std::uint64_t snapshot);
+  void prune_runs(Draft& draft) const;
+  void publish(Draft& draft, const FramePlace* frame, std::uint64_t snapshot);
 
-  // store_room.cpp: fullness
+  // store_seal.cpp: from the journal into LMDB
+  Outcome seal_step();        // of the oldest frames, as much as one transaction should hold
+  Outcome seal_everything();  // room: the journal is empty
+  Chunk gather(Draft& draft, std::size_t most_raw_bytes, const std::set<Lane>& sacrificed);
+  bool take_frame(Draft& draft, std::uint64_t number, const std::set<Lane>& sacrificed, Chunk& chunk,
+                  std::vector<std::size_t>& next);
+  bool unpack(const FrameHeader& header, Lane lane, Sequence from, std::vector<Record>& records);
+  std::optional<Lane> lowest(const Chunk& chunk) const;
+  bool deletes_are_due() const;
+
+  // store_examine.cpp: what readers found damaged
+  void examine(Transaction& transaction, Draft& draft);
+  void examine_block(Transaction& transaction, Draft& draft, const Suspect& suspect, const BlockSpan& span,
+                     Sequence end);
+  void examine_journal(Draft& draft, const Suspect& suspect);
+
+  // store_room.cpp: fullness of LMDB
   std::uint64_t reserve_pages() const;
   std::uint64_t available_pages() const;  // above the reserve
+  bool has_room_for(const Draft& draft) const;
   double pages_for(const Group& group) const;
   /// Per group: nothing = it is taken, or the cause for which its records are given up. `full`: wait.
   Result<std::vector<std::optional<Cause>>> make_room(std::span<const Group> groups, std::uint64_t at_least);
@@ -145,7 +208,8 @@ struct Store::Inside {
   bool disk_is_full(DatabaseCode code) const;
 
   // store_prewrite.cpp
-  Result<bool> prewrite_step(std::uint64_t most_bytes);
+  /// Leaves the disk at least `keep_free_bytes` and a tenth; 0: nothing need be left.
+  Result<bool> prewrite_step(std::uint64_t most_bytes, std::uint64_t keep_free_bytes);
 
   // store_read.cpp: any thread
   Result<Batch> read(const BatchLimits& limits);
@@ -156,20 +220,30 @@ struct Store::Inside {
   const Clock& clock;
   std::optional<Mended> mended;
   std::unique_ptr<Environment> environment;
+  std::unique_ptr<Journal> journal;
+  std::uint64_t journal_seed = 0;
+  std::vector<Journal::Found> recovered;  // frames of an earlier life, until they are in their places
 
   mutable std::mutex mutex;
   State state;
+  std::vector<std::deque<Unsealed>> unsealed;                 // by lane, oldest first
+  std::map<std::string, std::optional<std::string>> overlay;  // small rows that are newer than LMDB's
   Watermark durable;
 
   // the writer's own
   std::unique_ptr<BlockCoder> coder;
+  std::unique_ptr<FrameCoder> frame_coder;
+  std::unique_ptr<FrameReader> frame_examiner;
   std::vector<Packer> packers;  // by lane number
   BlockReader examiner;
-  std::string failure;  // why it is broken; empty: it is not
+  std::uint64_t sealed_frame = 0;   // LMDB has the records up to this frame
+  std::uint64_t seal_again_at = 0;  // sealing found no room: not before so many bytes of the journal are in use
+  std::string failure;              // why it is broken; empty: it is not
 
   // read()'s own, under read_mutex
   std::mutex read_mutex;
   BlockReader reader;
+  std::unique_ptr<FrameReader> frame_reader;
 };
 
 }  // namespace penstock

@@ -9,9 +9,22 @@ namespace penstock {
 namespace {
 
 constexpr std::uint64_t kLeastCapacity = 1 << 20;
+constexpr std::uint64_t kLeastJournal = 64 << 10;
+constexpr std::uint64_t kFirstBytes = 2 << 20;
+constexpr const char* kJournal = "journal";
 
 std::uint64_t usable_capacity(std::uint64_t wanted, std::uint64_t page_bytes) {
   return wanted / page_bytes * page_bytes;
+}
+
+std::uint64_t journal_bytes(const StoreSettings& settings) {
+  auto bytes = std::min(settings.journal_bytes, settings.capacity_bytes / 4);
+  return std::max(kLeastJournal, bytes / kFrameAlignment * kFrameAlignment);
+}
+
+std::uint64_t random_seed() {
+  auto bytes = random_bytes();
+  return load_big<std::uint64_t>(reinterpret_cast<const char*>(bytes.data()));
 }
 
 Error unreadable_row(const StoreDirectory& directory, std::string_view row) {
@@ -47,48 +60,74 @@ Result<std::unique_ptr<Store::Inside>> Store::Inside::open(const StoreSettings& 
 
   auto exists = inside->look();
   if (!exists) return exists.error();
-  Manifest manifest;
-  if (*exists) {
-    auto read = inside->directory.read();
-    if (!read) return read.error();
-    manifest = *read;
-    auto capacity = usable_capacity(settings.capacity_bytes, manifest.page_bytes);
-    if (auto opened = inside->open_environment(capacity); !opened) return opened.error();
-    if (inside->environment->page_bytes() != manifest.page_bytes) {
-      return broken(fmt::format("{}: pages of {} bytes, the manifest says {}", settings.directory.string(),
-                                inside->environment->page_bytes(), manifest.page_bytes));
-    }
-    if (auto code = inside->environment->check_rows(); code != 0) {
-      return inside->distrust(code, fmt::format("{}: cannot add checks", settings.directory.string()));
-    }
-    // What a killed process committed last is seen by us, but perhaps not yet on disk: now it is.
-    if (auto code = inside->environment->sync(); code != 0) {
-      return broken(fmt::format("{}: cannot sync: {}", settings.directory.string(), text_of(code)));
-    }
-    if (manifest.capacity != capacity) {
-      manifest.capacity = capacity;
-      if (auto replaced = inside->directory.replace(manifest); !replaced) return replaced.error();
-    }
-  } else if (auto made = inside->make_store(manifest); !made) {
-    return made.error();
-  }
-  if (auto loaded = inside->load(); !loaded) return loaded.error();
+  auto opened = *exists ? inside->open_store() : inside->make_store();
+  if (!opened) return opened.error();
+  auto rows = inside->replay();
+  if (!rows) return rows.error();
+  if (auto loaded = inside->load(*rows); !loaded) return loaded.error();
+  inside->place_frames();
   if (auto entered = inside->enter(); !entered) return entered.error();
   return inside;
 }
 
-Result<void> Store::Inside::open_environment(std::uint64_t capacity) {
-  auto opened = Environment::open(directory.path(), capacity);
+Result<void> Store::Inside::open_files(const Manifest& manifest) {
+  auto opened = Environment::open(directory.path(), manifest.capacity);
   if (!opened) return opened.error();
   environment = std::move(*opened);
+  if (environment->page_bytes() != manifest.page_bytes) {
+    return broken(fmt::format("{}: pages of {} bytes, the manifest says {}", settings.directory.string(),
+                              environment->page_bytes(), manifest.page_bytes));
+  }
+  if (auto code = environment->check_rows(); code != 0) {
+    return distrust(code, fmt::format("{}: cannot add checks", directory.path().string()));
+  }
+  // What a killed process committed last is seen by us, but perhaps not yet on disk: now it is.
+  if (auto code = environment->sync(); code != 0) {
+    return broken(fmt::format("{}: cannot sync: {}", settings.directory.string(), text_of(code)));
+  }
+  auto ring = Journal::open(directory.path() / kJournal, manifest.journal_seed);
+  if (!ring) return ring.error();
+  journal = std::move(*ring);
+  journal_seed = manifest.journal_seed;
+  coder = std::make_unique<BlockCoder>(settings.compression_level, environment->value_bytes());
+  frame_coder = std::make_unique<FrameCoder>(settings.compression_level, manifest.journal_seed);
+  frame_examiner = std::make_unique<FrameReader>(manifest.journal_seed);
+  frame_reader = std::make_unique<FrameReader>(manifest.journal_seed);
   return {};
 }
 
-Result<void> Store::Inside::make_store(Manifest& manifest) {
+Result<void> Store::Inside::open_store() {
+  auto read = directory.read();
+  if (!read) return read.error();
+  Manifest manifest = *read;
+  auto path = directory.path() / kJournal;
+  std::error_code none;
+  bool has_journal = manifest.format != kFormatWithoutJournal;
+  if (!has_journal) {  // made before there were journals: it gets one
+    manifest.format = kManifestFormat;
+    manifest.journal_seed = random_seed();
+    if (auto made = Journal::make(path, journal_bytes(settings)); !made) return made;
+  } else if (!std::filesystem::exists(path, none)) {
+    return broken(fmt::format("{}: is missing; the newest records were in it", path.string()));
+  }
+  auto ring = std::filesystem::file_size(path, none);
+  auto capacity =
+      usable_capacity(settings.capacity_bytes - std::min(ring, settings.capacity_bytes / 2), manifest.page_bytes);
+  if (!has_journal || manifest.capacity != capacity) {
+    manifest.capacity = capacity;
+    if (auto replaced = directory.replace(manifest); !replaced) return replaced;
+  }
+  return open_files(manifest);
+}
+
+Result<void> Store::Inside::make_store() {
+  Manifest manifest;
   manifest.page_bytes = static_cast<std::uint64_t>(system_page_bytes());
-  manifest.capacity = usable_capacity(settings.capacity_bytes, manifest.page_bytes);
+  manifest.capacity = usable_capacity(settings.capacity_bytes - journal_bytes(settings), manifest.page_bytes);
+  manifest.journal_seed = random_seed();
   if (auto begun = directory.begin_store(manifest); !begun) return begun;
-  if (auto opened = open_environment(manifest.capacity); !opened) return opened;
+  if (auto made = Journal::make(directory.path() / kJournal, journal_bytes(settings)); !made) return made;
+  if (auto opened = open_files(manifest); !opened) return opened;
 
   Transaction first(*environment, Transaction::Access::write);
   std::string format;
@@ -96,78 +135,77 @@ Result<void> Store::Inside::make_store(Manifest& manifest) {
   first.put(meta_key("format"), format);
   first.put(meta_key("agent"), settings.agent);
   first.put(epoch_key(0), encode_epoch({draw<Epoch>(), Digest{}, {}}));
-  auto code = first.commit();
-  if (code == 0) code = environment->sync();
-  if (code != 0) {
+  if (auto code = first.commit(); code != 0) {
     std::string what = fmt::format("{}: cannot make the store: {}", directory.path().string(), text_of(code));
     return may_be_full_disk(code) ? full(std::move(what)) : broken(std::move(what));
   }
+  // So much is ours from the first day: on a disk that is full later it is what giving up works in.
+  if (auto written = prewrite_step(kFirstBytes, 0); !written) return written.error();
   return directory.finish_store();
 }
 
-Result<void> Store::Inside::load() {
-  Transaction snapshot(*environment, Transaction::Access::read);
-  auto format = snapshot.get(meta_key("format"));
-  if (!format || format->size() != 4) return unreadable_row(directory, "format");
-  if (auto found = load_big<std::uint32_t>(format->data()); found != kManifestFormat) {
-    return rejected(fmt::format("{}: format {}, this program knows format {} only", directory.path().string(), found,
+Result<void> Store::Inside::load(const SmallRows& rows) {
+  auto format = rows.find(meta_key("format"));
+  if (format == rows.end() || format->second.size() != 4) return unreadable_row(directory, "format");
+  if (auto found = load_big<std::uint32_t>(format->second.data()); found > kManifestFormat) {
+    return rejected(fmt::format("{}: format {}, this program knows formats up to {}", directory.path().string(), found,
                                 kManifestFormat));
   }
-  for (std::uint16_t i = 0;; ++i) {
-    auto name = snapshot.get(lane_key(Lane{i}));
-    if (!name) break;
+  for (std::uint32_t i = 0; i <= 0xffff; ++i) {
+    auto name = rows.find(lane_key(Lane{static_cast<std::uint16_t>(i)}));
+    if (name == rows.end()) break;
     LaneState lane;
-    lane.name = std::string(*name);
+    lane.name = name->second;
     for (const auto& known : settings.lanes) {
       if (known.name == lane.name) lane.priority = known.priority;
     }
     state.lanes.push_back(std::move(lane));
   }
   for (std::uint32_t i = 0;; ++i) {
-    auto value = snapshot.get(epoch_key(i));
-    if (!value) break;
-    auto row = parse_epoch(*value);
+    auto value = rows.find(epoch_key(i));
+    if (value == rows.end()) break;
+    auto row = parse_epoch(value->second);
     if (!row) return unreadable_row(directory, fmt::format("epoch {}", i));
     state.epochs.push_back({row->epoch, by_name(row->first, state.lanes), row->forked_from});
   }
   if (state.epochs.empty()) return unreadable_row(directory, "epoch 0");
-  if (auto loaded = load_marks(snapshot); !loaded) return loaded;
-  if (snapshot.code() != 0) return distrust(snapshot.code(), directory.path().string());
-  state.snapshot = snapshot.snapshot();
+  if (auto loaded = load_marks(rows); !loaded) return loaded;
+  return load_runs_and_ledger(rows);
+}
+
+Result<void> Store::Inside::load_marks(const SmallRows& rows) {
+  for (std::size_t i = 0; i < state.lanes.size(); ++i) {
+    auto& lane = state.lanes[i];
+    auto value = rows.find(marks_key(Lane{static_cast<std::uint16_t>(i)}));
+    if (value == rows.end()) continue;  // nothing was ever numbered in it
+    auto marks = parse_marks(value->second);
+    if (!marks) return unreadable_row(directory, "marks of " + lane.name);
+    lane.marks = *marks;
+    lane.stored_delivered = marks->delivered;
+    lane.sealed = marks->last;
+  }
   return {};
 }
 
-Result<void> Store::Inside::load_marks(Transaction& snapshot) {
-  for (std::size_t i = 0; i < state.lanes.size(); ++i) {
-    auto value = snapshot.get(marks_key(Lane{static_cast<std::uint16_t>(i)}));
-    if (!value) continue;  // nothing was ever numbered in it
-    auto marks = parse_marks(*value);
-    if (!marks) return unreadable_row(directory, "marks of " + state.lanes[i].name);
-    state.lanes[i].marks = *marks;
-    state.lanes[i].durable = marks->last;
-    state.lanes[i].stored_delivered = marks->delivered;
-    state.more_to_delete |= marks->dropped < marks->delivered;
-  }
-
-  Cursor cursor(snapshot);
+Result<void> Store::Inside::load_runs_and_ledger(const SmallRows& rows) {
   std::string prefix = meta_key("run");
   bool first = true;
-  for (bool more = cursor.seek(prefix); more && cursor.key().substr(0, prefix.size()) == prefix; more = cursor.next()) {
-    auto row = parse_run(cursor.value());
-    if (!row || cursor.key().size() != prefix.size() + 4) return unreadable_row(directory, "run");
-    if (first) state.first_run = load_big<std::uint32_t>(cursor.key().data() + prefix.size());
+  for (auto it = rows.lower_bound(prefix); it != rows.end() && it->first.substr(0, prefix.size()) == prefix; ++it) {
+    auto row = parse_run(it->second);
+    if (!row || it->first.size() != prefix.size() + 4) return unreadable_row(directory, "run");
+    if (first) state.first_run = load_big<std::uint32_t>(it->first.data() + prefix.size());
     first = false;
     state.runs.push_back({row->run, row->epoch, by_name(row->first, state.lanes)});
   }
   prefix = meta_key("ledger");
-  for (bool more = cursor.seek(prefix); more && cursor.key().substr(0, prefix.size()) == prefix; more = cursor.next()) {
-    if (cursor.key().size() != prefix.size() + 8) continue;
-    auto entry = parse_ledger_entry(cursor.value());
+  for (auto it = rows.lower_bound(prefix); it != rows.end() && it->first.substr(0, prefix.size()) == prefix; ++it) {
+    if (it->first.size() != prefix.size() + 8) continue;
+    auto entry = parse_ledger_entry(it->second);
     if (!entry) return unreadable_row(directory, "ledger");
-    state.ledger.load(load_big<std::uint64_t>(cursor.key().data() + prefix.size()), *entry);
+    state.ledger.load(load_big<std::uint64_t>(it->first.data() + prefix.size()), *entry);
   }
-  if (auto last = snapshot.get(meta_key("ledger_last")); last && last->size() == 8) {
-    state.ledger.load_last_number(load_big<std::uint64_t>(last->data()));
+  if (auto last = rows.find(meta_key("ledger_last")); last != rows.end() && last->second.size() == 8) {
+    state.ledger.load_last_number(load_big<std::uint64_t>(last->second.data()));
   }
   state.closed = state.close_wanted = state.ledger.last_number();  // an earlier life may have sent any of them
   return {};
@@ -181,7 +219,9 @@ Result<void> Store::Inside::enter() {
     if (std::any_of(state.lanes.begin(), state.lanes.end(), known)) continue;
     if (state.lanes.size() > 0xffff) return rejected("more than 65,536 lanes");
     change.put(lane_key(Lane{static_cast<std::uint16_t>(state.lanes.size())}), lane.name);
-    state.lanes.push_back({lane.name, lane.priority, {}, {}, {}});
+    auto& made = state.lanes.emplace_back();
+    made.name = lane.name;
+    made.priority = lane.priority;
   }
   auto agent = change.get(meta_key("agent"));
   if (agent != settings.agent) {
@@ -195,9 +235,7 @@ Result<void> Store::Inside::enter() {
   }
   if (change.touched()) {
     auto snapshot = change.snapshot();
-    auto code = change.commit();
-    if (code == 0) code = environment->sync();
-    if (code != 0) {
+    if (auto code = change.commit(); code != 0) {
       std::string what = fmt::format("{}: {}", directory.path().string(), text_of(code));
       return map_is_full(code) || may_be_full_disk(code) ? full(std::move(what)) : broken(std::move(what));
     }
@@ -208,7 +246,7 @@ Result<void> Store::Inside::enter() {
   for (const auto& lane : state.lanes) present.first[lane.name] = lane.marks.last.next();
   state.runs.push_back(std::move(present));
   packers.resize(state.lanes.size());
-  coder = std::make_unique<BlockCoder>(settings.compression_level, environment->value_bytes());
+  unsealed.resize(state.lanes.size());
   return {};
 }
 

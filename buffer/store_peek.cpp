@@ -18,7 +18,8 @@ struct PeekedBlock {
 /// The lane, as of one instant.
 struct PeekView {
   std::string name;
-  Sequence durable;
+  Sequence last;
+  std::vector<Unsealed> unsealed;  // what of it is in the journal
   std::vector<EpochEntry> epochs;
   History history;
   std::vector<std::pair<Sequence, Sequence>> given_up;  // ranges of the ledger
@@ -70,10 +71,29 @@ class Peeking {
     std::vector<std::string_view> pieces(block.pieces.begin(), block.pieces.end());
     if (pieces.empty()) return;
     auto header = pieces.size() == 1 ? reader_.open(pieces[0]) : reader_.open(pieces);
-    if (!header || !belongs(*header, lane_, block.span.first, view_.epochs)) return;
+    if (header && belongs(*header, lane_, block.span.first, view_.epochs)) {
+      take_records(header->first, header->stamp.boot, from);
+    }
+  }
+
+  /// The same of a frame.
+  void take(const Unsealed& span, const FrameHeader& header, const FrameReader& frame, Sequence from) {
+    for (std::size_t i = 0; i < header.spans.size(); ++i) {
+      const auto& found = header.spans[i];
+      if (found.lane != lane_ || found.first != span.first || header.number != span.place.number) continue;
+      reader_.open_raw(frame.records(i), found.count, found.wall_base, found.boot_base);
+      take_records(found.first, header.boot, from);
+    }
+  }
+
+  std::vector<StoredRecord> records;
+  bool full = false;  // the limits are reached
+
+ private:
+  void take_records(Sequence first, const Boot& boot, Sequence from) {
     const std::size_t records_before = records.size(), bytes_before = bytes_;
-    for (Sequence sequence = header->first;; sequence = sequence.next()) {
-      StoredRecord stored{lane_, sequence, {}, header->stamp.boot, {}};
+    for (Sequence sequence = first;; sequence = sequence.next()) {
+      StoredRecord stored{lane_, sequence, {}, boot, {}};
       auto more = reader_.next(stored.record);
       if (!more) {  // damaged after all: nothing of it is believed
         records.resize(records_before);
@@ -83,7 +103,9 @@ class Peeking {
       }
       // The rest is read too, though not wanted: only a block that is whole to its end is believed.
       if (!*more) return;
-      if (full || sequence < from || sequence > view_.durable || view_.gave_up(sequence)) continue;
+      // What moved from the journal into LMDB meanwhile is met twice.
+      bool met = !records.empty() && sequence <= records.back().sequence;
+      if (full || met || sequence < from || sequence > view_.last || view_.gave_up(sequence)) continue;
       std::size_t size = stored.record.bytes();
       full = !records.empty() && (records.size() >= limits_.records || bytes_ + size > limits_.bytes);
       if (full) continue;
@@ -93,10 +115,6 @@ class Peeking {
     }
   }
 
-  std::vector<StoredRecord> records;
-  bool full = false;  // the limits are reached
-
- private:
   const PeekView& view_;
   const Lane lane_;
   const BatchLimits& limits_;
@@ -114,16 +132,19 @@ Result<std::vector<StoredRecord>> Store::peek(Lane lane, Sequence from, const Ba
     if (number(lane) >= state.lanes.size()) return rejected("lane " + std::to_string(number(lane)) + " is unknown");
     const auto& there = state.lanes[number(lane)];
     view.name = there.name;
-    view.durable = there.durable;
+    view.last = there.marks.last;
     view.epochs = state.epochs;
     view.history = state.history();
     for (const auto& [entry_number, entry] : state.ledger.entries()) {
       if (entry.ranged() && entry.lane == lane) view.given_up.emplace_back(entry.first, entry.last);
     }
     from = std::max(from, std::max(there.marks.delivered, there.marks.dropped).next());
+    for (const auto& span : inside_->unsealed[number(lane)]) {
+      if (span.last >= from) view.unsealed.push_back(span);
+    }
   }
   Peeking peeking(view, lane, limits);
-  while (!peeking.full && from <= view.durable) {
+  while (!peeking.full && from <= view.last) {
     std::vector<PeekedBlock> blocks;
     if (auto code = copy_blocks(*inside_->environment, lane, from, limits, blocks); code != 0) {
       return broken(inside_->directory.path().string() + ": peek: " + text_of(code));
@@ -134,6 +155,13 @@ Result<std::vector<StoredRecord>> Store::peek(Lane lane, Sequence from, const Ba
     }
     if (!blocks.back().span.next) break;
     from = std::max(from, *blocks.back().span.next);
+  }
+  FrameReader frames(inside_->journal_seed);
+  std::string bytes;
+  for (const auto& span : view.unsealed) {
+    if (peeking.full) break;
+    if (!inside_->journal->read(span.place, bytes)) continue;
+    if (auto header = frames.open(bytes)) peeking.take(span, *header, frames, from);
   }
   return std::move(peeking.records);
 }

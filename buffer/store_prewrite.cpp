@@ -14,16 +14,17 @@
 namespace penstock {
 namespace {
 
-constexpr std::uint64_t kKeepFreeBytes = std::uint64_t{64} << 20;
-constexpr std::uint64_t kKeepFreePart = 10;  // one in so many
 constexpr std::size_t kZerosAtOnce = std::size_t{64} << 10;
 
-bool disk_has_room(int fd, std::uint64_t bytes) {
+constexpr std::uint64_t kKeepFreePart = 10;  // one in so many
+
+bool disk_has_room(int fd, std::uint64_t bytes, std::uint64_t keep_free_bytes) {
+  if (keep_free_bytes == 0) return true;
   struct statvfs disk {};
   if (::fstatvfs(fd, &disk) != 0) return false;
   std::uint64_t free = static_cast<std::uint64_t>(disk.f_bavail) * disk.f_frsize;
   std::uint64_t all = static_cast<std::uint64_t>(disk.f_blocks) * disk.f_frsize;
-  return free >= bytes + std::max(kKeepFreeBytes, all / kKeepFreePart);
+  return free >= bytes + std::max(keep_free_bytes, all / kKeepFreePart);
 }
 
 }  // namespace
@@ -31,7 +32,7 @@ bool disk_has_room(int fd, std::uint64_t bytes) {
 /// Safe beside LMDB because we are its only writer, between two commits: no snapshot, old or new, uses a page behind
 /// the newest one's last. The file grows from its end only, by us or by LMDB, so what lies before its end has been
 /// written already. Killed in the middle: the file is a little longer, nothing more.
-Result<bool> Store::Inside::prewrite_step(std::uint64_t most_bytes) {
+Result<bool> Store::Inside::prewrite_step(std::uint64_t most_bytes, std::uint64_t keep_free_bytes) {
   if (!failure.empty()) return failed();
   auto path = directory.path() / "data.mdb";
   Descriptor file(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
@@ -43,7 +44,7 @@ Result<bool> Store::Inside::prewrite_step(std::uint64_t most_bytes) {
   std::uint64_t at = std::max(static_cast<std::uint64_t>(info.st_size), environment->used_bytes());
   if (at >= capacity) return false;
   const std::uint64_t end = std::min(capacity, at + most_bytes);
-  if (!disk_has_room(file.get(), end - at)) return false;
+  if (!disk_has_room(file.get(), end - at, keep_free_bytes)) return false;
 
   static const char zeros[kZerosAtOnce] = {};
   while (at < end) {

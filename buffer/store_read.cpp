@@ -18,10 +18,15 @@ struct CopiedBlock {
   std::vector<std::string> pieces;
 };
 
-/// Everything read() needs to know, as of one instant.
-struct ReadView {
-  State state;
-  std::uint64_t durable_commit = 0;
+/// Where records are read from.
+struct Sources {
+  const Environment& environment;
+  const Journal& journal;
+  BlockReader& reader;
+  FrameReader& frames;
+  std::mutex& mutex;  // of the two that follow, as they are now
+  const State& now;
+  const std::vector<std::deque<Unsealed>>& unsealed;
 };
 
 struct LaneBudget {
@@ -60,13 +65,14 @@ std::vector<RunEntry> runs_up_to(const History& history, const Positions& delive
 /// One call of read(): fills one batch.
 class BatchReading {
  public:
-  BatchReading(const Environment& environment, BlockReader& reader, const BatchLimits& limits, const ReadView& view)
-      : environment_(environment), reader_(reader), limits_(limits), view_(view), history_(view.state.history()) {}
+  /// `view`: the state as of one instant.
+  BatchReading(const Sources& sources, const BatchLimits& limits, const State& view)
+      : sources_(sources), limits_(limits), view_(view), history_(view.history()) {}
 
   /// Nothing: fine. Else the code that LMDB gave.
   DatabaseCode run(Batch& batch) {
     positions_ = history_.delivered;
-    auto order = by_priority(view_.state.lanes);
+    auto order = by_priority(view_.lanes);
     std::size_t backlogs = 0;
     for (auto i : order) backlogs += has_backlog(i) ? 1 : 0;
     for (auto i : order) {
@@ -83,6 +89,8 @@ class BatchReading {
 
   const std::set<Suspect>& suspects() const { return suspects_; }
   std::uint64_t close_wanted() const { return close_wanted_; }
+  /// The writer moved what was looked for: it is worth reading again.
+  bool stale() const { return stale_; }
 
  private:
   static std::size_t keep_back(std::size_t limit, std::size_t used, std::size_t backlogs) {
@@ -91,25 +99,24 @@ class BatchReading {
   }
 
   bool has_backlog(std::size_t i) const {
-    const auto& lane = view_.state.lanes[i];
-    return lane.marks.delivered < lane.durable;
+    const auto& lane = view_.lanes[i];
+    return lane.marks.delivered < lane.marks.last;
   }
-
-  bool gap_is_durable(const LedgerEntry& entry) const { return entry.commit <= view_.durable_commit; }
 
   Epoch epoch_at(const std::string& lane, Sequence sequence) const { return history_.epoch_of(lane, sequence); }
 
   void read_lane(std::size_t index, LaneBudget budget, Batch& batch) {
-    const auto& lane = view_.state.lanes[index];
+    const auto& lane = view_.lanes[index];
     Lane which{static_cast<std::uint16_t>(index)};
     Sequence position = lane.marks.delivered;
-    std::deque<CopiedBlock> copied;
-    bool exhausted = false;  // no block of the lane lies behind the copied ones
-    while (position < lane.durable && code_ == 0) {
+    copied_.clear();
+    exhausted_ = false;
+    budget_ended_ = false;
+    while (position < lane.marks.last && code_ == 0) {
       std::uint64_t entry_number = 0;
-      if (auto* entry = view_.state.ledger.covering(which, position.next(), &entry_number)) {
-        if (!gap_is_durable(*entry) || batch.gaps.size() >= limits_.records) break;
-        Sequence last = std::min(entry->last, lane.durable);
+      if (auto* entry = view_.ledger.covering(which, position.next(), &entry_number)) {
+        if (batch.gaps.size() >= limits_.records) break;
+        Sequence last = std::min(entry->last, lane.marks.last);
         add_gap(batch, entry_number, *entry, position.next(), last);
         position = last;
         continue;
@@ -119,41 +126,89 @@ class BatchReading {
         batch.more = true;
         break;
       }
-      while (!copied.empty() && copied.front().first <= position && copied.size() > 1 &&
-             copied[1].first <= position.next()) {
-        copied.pop_front();
-      }
-      if (copied.empty() && !exhausted) exhausted = !copy(which, position.next(), budget, copied);
-      if (copied.empty() || copied.front().first > position.next()) {
-        suspect(which, position.next());
-        break;
-      }
-      CopiedBlock block = std::move(copied.front());
-      copied.pop_front();
       auto before = position;
-      if (!decode(which, lane, block, position, budget, batch)) {
-        suspect(which, position.next());
-        break;
-      }
-      if (position == before) {
-        if (budget_ended_) break;
-        // The block ends below what we need and nothing follows where it should.
-        if (copied.empty() || copied.front().first > position.next()) {
-          suspect(which, position.next());
-          break;
-        }
-      }
+      bool going_on = position < lane.sealed ? read_block(which, lane, position, budget, batch)
+                                             : read_frame(which, lane, position, budget, batch);
       if (budget_ended_) {
         batch.more = true;
+        break;
+      }
+      if (!going_on) break;
+      // It ended below what we need, and what follows would have been taken.
+      if (position == before) {
+        suspect(which, position.next());
         break;
       }
     }
     if (position > Sequence()) positions_[lane.name] = position;
   }
 
+  /// What follows `position`, from LMDB; false when the lane ends here for now.
+  bool read_block(Lane which, const LaneState& lane, Sequence& position, LaneBudget& budget, Batch& batch) {
+    while (copied_.size() > 1 && copied_[0].first <= position && copied_[1].first <= position.next()) {
+      copied_.pop_front();
+    }
+    if (copied_.empty() && !exhausted_) exhausted_ = !copy(which, position.next(), budget, copied_);
+    if (copied_.empty() || copied_.front().first > position.next()) {
+      suspect(which, position.next());
+      return false;
+    }
+    CopiedBlock block = std::move(copied_.front());
+    copied_.pop_front();
+    if (!decode(which, lane, block, position, budget, batch)) {
+      suspect(which, position.next());
+      return false;
+    }
+    return true;
+  }
+
+  /// The same, from the journal.
+  bool read_frame(Lane which, const LaneState& lane, Sequence& position, LaneBudget& budget, Batch& batch) {
+    Unsealed span;
+    auto find = [&] {  // nothing: it is not there
+      std::lock_guard lock(sources_.mutex);
+      const auto& spans = sources_.unsealed[number(which)];
+      auto found = std::lower_bound(spans.begin(), spans.end(), position.next(),
+                                    [](const Unsealed& one, Sequence wanted) { return one.last < wanted; });
+      bool sealed = position < sources_.now.lanes[number(which)].sealed;
+      if (sealed || found == spans.end() || found->first > position.next()) {
+        stale_ = stale_ || sealed;
+        return false;
+      }
+      span = *found;
+      return true;
+    };
+    if (!find()) {
+      if (!stale_) suspects_.insert({which, position.next()});
+      return false;
+    }
+    const std::uint64_t frame = span.place.number;
+    if (frame != frame_) {
+      frame_ = 0;
+      auto read = sources_.journal.read(span.place, frame_bytes_);
+      auto opened = read ? sources_.frames.open(frame_bytes_) : Result<FrameHeader>(read.error());
+      if (opened && opened->number == frame) {
+        header_ = std::move(*opened);
+        frame_ = frame;
+      }
+    }
+    bool ours = frame_ == frame && std::any_of(view_.epochs.begin(), view_.epochs.end(),
+                                               [&](const EpochEntry& entry) { return entry.epoch == header_.epoch; });
+    for (std::size_t i = 0; ours && i < header_.spans.size(); ++i) {
+      const auto& found = header_.spans[i];
+      if (found.lane != which || found.first != span.first) continue;
+      sources_.reader.open_raw(sources_.frames.records(i), found.count, found.wall_base, found.boot_base);
+      if (take(which, lane, found.first, found.last(), header_.boot, position, budget, batch)) return true;
+      break;
+    }
+    // Damaged; unless the writer has meanwhile sealed it and written another frame there.
+    if (find() && span.place.number == frame) suspects_.insert({which, position.next()});
+    return false;
+  }
+
   /// Copies blocks from the one that holds `from` on; false when the lane has no more than that.
   bool copy(Lane lane, Sequence from, const LaneBudget& budget, std::deque<CopiedBlock>& copied) {
-    Transaction snapshot(environment_, Transaction::Access::read);
+    Transaction snapshot(sources_.environment, Transaction::Access::read);
     snapshot_ = snapshot.snapshot();
     std::size_t raw = 0, records = 0, blocks = 0;
     std::string_view lowest, highest;
@@ -182,7 +237,7 @@ class BatchReading {
       }
     }
     if (snapshot.code() != 0) code_ = snapshot.code();
-    if (blocks >= kForgetBlocks) environment_.forget_memory(lowest, highest);
+    if (blocks >= kForgetBlocks) sources_.environment.forget_memory(lowest, highest);
     return true;
   }
 
@@ -191,18 +246,23 @@ class BatchReading {
               Batch& batch) {
     std::vector<std::string_view> pieces(block.pieces.begin(), block.pieces.end());
     if (pieces.empty()) return false;
-    auto header = pieces.size() == 1 ? reader_.open(pieces[0]) : reader_.open(pieces);
-    if (!header || !belongs(*header, which, block.first, view_.state.epochs)) return false;
+    auto header = pieces.size() == 1 ? sources_.reader.open(pieces[0]) : sources_.reader.open(pieces);
+    if (!header || !belongs(*header, which, block.first, view_.epochs)) return false;
+    return take(which, lane, header->first, header->last, header->stamp.boot, position, budget, batch);
+  }
 
+  /// The same, of the records first..last that the reader is open at.
+  bool take(Lane which, const LaneState& lane, Sequence first, Sequence last, const Boot& boot, Sequence& position,
+            LaneBudget& budget, Batch& batch) {
     const std::size_t records_before = batch.records.size(), bytes_before = bytes_;
     const Sequence position_before = position;
     const LaneBudget budget_before = budget;
-    Epoch epoch = epoch_at(lane.name, header->first);
-    bool one_epoch = epoch == epoch_at(lane.name, header->last);
+    Epoch epoch = epoch_at(lane.name, first);
+    bool one_epoch = epoch == epoch_at(lane.name, last);
     budget_ended_ = false;
-    StoredRecord stored{which, {}, epoch, header->stamp.boot, {}};
-    for (Sequence sequence = header->first;; sequence = sequence.next()) {
-      auto more = reader_.next(stored.record);
+    StoredRecord stored{which, {}, epoch, boot, {}};
+    for (Sequence sequence = first;; sequence = sequence.next()) {
+      auto more = sources_.reader.next(stored.record);
       if (!more) {
         batch.records.resize(records_before);
         bytes_ = bytes_before;
@@ -210,7 +270,7 @@ class BatchReading {
         budget = budget_before;
         return false;
       }
-      if (!*more || sequence > lane.durable) break;
+      if (!*more || sequence > lane.marks.last) break;
       if (sequence <= position) continue;
       std::size_t size = stored.record.bytes();
       if (!batch.records.empty() && (budget.records == 0 || budget.bytes < size)) {
@@ -230,7 +290,7 @@ class BatchReading {
   }
 
   void add_gap(Batch& batch, std::uint64_t entry_number, const LedgerEntry& entry, Sequence first, Sequence last) {
-    const auto& name = view_.state.lanes[number(entry.lane)].name;
+    const auto& name = view_.lanes[number(entry.lane)].name;
     Gap gap{entry_number, entry.lane, {}, first, last, count_between(first, last), entry.cause, entry.time};
     gap.epoch = entry.ranged() ? epoch_at(name, first) : history_.epochs.back().epoch;
     if (!entry.ranged()) {
@@ -242,12 +302,12 @@ class BatchReading {
 
   /// What never had a number, in the order of the ledger; the checkpoint's number ends all up to it.
   void add_counts(Batch& batch) {
-    batch.after.ledger = view_.state.ledger_sent;
+    batch.after.ledger = view_.ledger_sent;
     bool open = true;
-    for (const auto& [entry_number, entry] : view_.state.ledger.entries()) {
-      if (entry.ranged() || view_.state.struck.count(entry_number) != 0) continue;
+    for (const auto& [entry_number, entry] : view_.ledger.entries()) {
+      if (entry.ranged() || view_.struck.count(entry_number) != 0) continue;
       close_wanted_ = std::max(close_wanted_, entry_number);
-      open = open && entry_number <= view_.state.closed && gap_is_durable(entry);
+      open = open && entry_number <= view_.closed;
       if (!open) continue;
       add_gap(batch, entry_number, entry, {}, {});
       batch.after.ledger = std::max(batch.after.ledger, entry_number);
@@ -257,19 +317,18 @@ class BatchReading {
   void complete(Batch& batch) {
     batch.after.delivered = positions_;
     batch.after.runs = runs_up_to(history_, positions_);
-    if (batch.after.runs.empty() && view_.state.run_stored) batch.after.runs.push_back(history_.runs.back());
+    if (batch.after.runs.empty() && view_.run_stored) batch.after.runs.push_back(history_.runs.back());
     batch.after.epoch = history_.epochs.back().epoch;
   }
 
   /// Only believed when the snapshot is the one that the view describes: else the writer was simply faster.
   void suspect(Lane lane, Sequence sequence) {
-    if (code_ == 0 && snapshot_ == view_.state.snapshot) suspects_.insert({lane, sequence});
+    if (code_ == 0 && snapshot_ == view_.snapshot) suspects_.insert({lane, sequence});
   }
 
-  const Environment& environment_;
-  BlockReader& reader_;
+  const Sources& sources_;
   const BatchLimits& limits_;
-  const ReadView& view_;
+  const State& view_;
   const History history_;
   Positions positions_;
   std::set<Suspect> suspects_;
@@ -277,7 +336,15 @@ class BatchReading {
   std::uint64_t snapshot_ = 0;
   std::size_t bytes_ = 0;
   bool budget_ended_ = false;
+  bool stale_ = false;
   DatabaseCode code_ = 0;
+  // of the lane that is read
+  std::deque<CopiedBlock> copied_;
+  bool exhausted_ = false;  // no block of it lies behind the copied ones
+  // of the frame that is open
+  std::uint64_t frame_ = 0;
+  FrameHeader header_;
+  std::string frame_bytes_;
 };
 
 }  // namespace
@@ -295,29 +362,33 @@ History State::history() const {
 
 Result<Batch> Store::Inside::read(const BatchLimits& limits) {
   std::lock_guard one_reader(read_mutex);
-  ReadView view;
-  {
-    std::lock_guard lock(mutex);
-    view.state = state;
-    view.durable_commit = durable.value();
+  const Sources sources{*environment, *journal, reader, *frame_reader, mutex, state, unsealed};
+  for (;;) {
+    State view;
+    {
+      std::lock_guard lock(mutex);
+      view = state;
+    }
+    Batch batch;
+    BatchReading reading(sources, limits, view);
+    if (auto code = reading.run(batch); code != 0) {
+      return distrust(code, directory.path().string() + ": read");
+    }
+    if (!reading.suspects().empty() || reading.close_wanted() > view.closed) {
+      std::lock_guard lock(mutex);
+      state.suspects.insert(reading.suspects().begin(), reading.suspects().end());
+      state.close_wanted = std::max(state.close_wanted, reading.close_wanted());
+    }
+    // Each time the writer has moved something, so this ends when it rests.
+    if (batch.empty() && reading.stale()) continue;
+    return batch;
   }
-  Batch batch;
-  BatchReading reading(*environment, reader, limits, view);
-  if (auto code = reading.run(batch); code != 0) {
-    return distrust(code, directory.path().string() + ": read");
-  }
-  if (!reading.suspects().empty() || reading.close_wanted() > view.state.closed) {
-    std::lock_guard lock(mutex);
-    state.suspects.insert(reading.suspects().begin(), reading.suspects().end());
-    state.close_wanted = std::max(state.close_wanted, reading.close_wanted());
-  }
-  return batch;
 }
 
 void Store::Inside::delivered(const Batch& batch) {
   std::lock_guard lock(mutex);
   for (auto& lane : state.lanes) {
-    auto upto = std::min(at(batch.after.delivered, lane.name), lane.durable);
+    auto upto = std::min(at(batch.after.delivered, lane.name), lane.marks.last);
     lane.marks.delivered = std::max(lane.marks.delivered, upto);
   }
   for (const auto& gap : batch.gaps) {

@@ -12,6 +12,8 @@ namespace {
 
 constexpr std::uint64_t kReservePages = 256;
 constexpr std::uint64_t kEvictPages = 32;
+// Pages that a transaction may need besides its blocks: tree, free list, small rows.
+constexpr std::uint64_t kOverheadPages = 8;
 constexpr std::uint64_t kFullDiskBytes = 4 << 20;
 // Estimates may err by this much before a commit has to be packed twice.
 constexpr double kCaution = 1.25;
@@ -26,6 +28,11 @@ std::uint64_t Store::Inside::available_pages() const {
   auto free = environment->pages().free;
   auto reserve = reserve_pages();
   return free > reserve ? free - reserve : 0;
+}
+
+/// The estimate was too low for these records when this is false.
+bool Store::Inside::has_room_for(const Draft& draft) const {
+  return draft.blocks.size() <= 1 || available_pages() + reserve_pages() / 2 >= draft.blocks.size() + kOverheadPages;
 }
 
 /// Roughly; a record larger than a page is taken to be incompressible.
@@ -51,7 +58,8 @@ bool Store::Inside::empty() const {
 bool Store::Inside::can_delete() const {
   std::lock_guard lock(mutex);
   return state.more_to_delete || std::any_of(state.lanes.begin(), state.lanes.end(), [](const LaneState& lane) {
-           return lane.marks.delivered > lane.stored_delivered;
+           return lane.first_block != Sequence() && lane.first_block <= lane.marks.delivered &&
+                  lane.tried < lane.marks.delivered;
          });
 }
 
@@ -140,7 +148,6 @@ std::optional<Lane> Store::Inside::next_victim(Transaction& transaction, const D
 Outcome Store::Inside::evict_pages(std::uint64_t pages, bool* any) {
   Draft draft = begin_draft();
   draft.suspects.clear();  // later, when there is room
-  draft.more_to_delete = state.more_to_delete;
   Transaction transaction(*environment, Transaction::Access::write);
   while (pages > 0) {
     auto lane = next_victim(transaction, draft);
@@ -148,7 +155,7 @@ Outcome Store::Inside::evict_pages(std::uint64_t pages, bool* any) {
     auto& marks = draft.marks[number(*lane)];
     auto span = BlockWalk(transaction, *lane).next();
     if (!span) break;
-    Sequence last = span->until(marks.last);
+    Sequence last = span->until(draft.sealed[number(*lane)]);
     marks.dropped = std::max(marks.dropped, last);
     if (auto* next = draft.ledger.following(*lane, span->first)) last = std::min(last, next->first.previous());
     give_up(draft, *lane, span->first, last, Cause::evicted);
@@ -167,10 +174,6 @@ bool Store::Inside::let_pages_ripen() {
   for (int i = 0; i < 2; ++i) {
     Draft draft = begin_draft();
     draft.suspects.clear();
-    draft.more_to_delete = state.more_to_delete;
-    std::string format;
-    append_big(format, kManifestFormat);
-    draft.changes.emplace_back(meta_key("format"), format);
     Transaction transaction(*environment, Transaction::Access::write);
     if (finish(transaction, draft) != Outcome::done) return false;
   }

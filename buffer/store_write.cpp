@@ -9,8 +9,10 @@ namespace {
 
 // Each attempt evicts or refuses more than the one before.
 constexpr int kMostAttempts = 64;
-// Pages that a commit may need besides its blocks: tree, free list, small rows.
-constexpr std::uint64_t kOverheadPages = 8;
+// No frame takes more than one part in so many of the journal: room is made for it in a few steps.
+constexpr std::uint64_t kFrameShare = 4;
+// So many small rows are kept in RAM, and then moved to LMDB.
+constexpr std::size_t kMostOverlay = 8192;
 
 /// The first sequence of `lane` that belongs to the epoch.
 Sequence epoch_begin(const EpochEntry& entry, const std::string& lane) {
@@ -43,15 +45,22 @@ Result<void> Store::Inside::check(std::span<const Group> groups) const {
 Draft Store::Inside::begin_draft() {
   Draft draft;
   draft.now = clock.wall();
+  draft.sealed_frame = sealed_frame;
+  draft.stamp = BlockStamp{state.epochs.back().epoch, state.runs.back().run, clock.boot(), Lane{}};
   {
     std::lock_guard lock(mutex);
-    draft.commit = state.committed + 1;
-    for (const auto& lane : state.lanes) draft.marks.push_back(lane.marks);
+    for (const auto& lane : state.lanes) {
+      draft.marks.push_back(lane.marks);
+      draft.sealed.push_back(lane.sealed);
+      draft.first_block.push_back(lane.first_block);
+    }
     draft.ledger = state.ledger;
     draft.struck = state.struck;
     draft.suspects = state.suspects;
+    draft.more_to_delete = state.more_to_delete;
     state.closed = std::max(state.closed, state.close_wanted);
   }
+  draft.records.resize(draft.marks.size());
   for (auto entry : draft.struck) draft.ledger.strike(entry);
   for (std::size_t i = 0; i < draft.marks.size(); ++i) {
     draft.ledger.clip(Lane{static_cast<std::uint16_t>(i)}, draft.marks[i].delivered);
@@ -62,18 +71,82 @@ Draft Store::Inside::begin_draft() {
 Result<void> Store::Inside::commit(std::span<const Group> groups) {
   if (!failure.empty()) return failed();
   if (auto valid = check(groups); !valid) return valid;
+  if (auto tended = tend(groups.empty()); !tended) return tended;
 
+  std::vector<std::optional<Cause>> fates(groups.size());
+  for (int attempt = 0; attempt < kMostAttempts; ++attempt) {
+    Draft draft = begin_draft();
+    draft.suspects.clear();
+    take_in(groups, fates, draft);
+    FrameContent content = frame_of(draft);
+    if (content.parts.empty() && content.rows.empty()) return {};
+    if (content.raw_bytes() > journal->bytes() / kFrameShare) return commit_directly(groups);
+    switch (append(draft, content)) {
+      case Outcome::done: {
+        bool half_full = journal->used_bytes() > journal->bytes() / 2 && journal->used_bytes() >= seal_again_at;
+        return half_full && seal_step() == Outcome::broken ? failed() : Result<void>();
+      }
+      case Outcome::broken: return failed();
+      case Outcome::no_room: break;
+    }
+    auto before = journal->used_bytes();
+    if (seal_step() == Outcome::broken) return failed();
+    if (journal->used_bytes() < before) continue;
+    // Nothing can leave the journal, because LMDB is full and the policy lets nothing go.
+    if (content.parts.empty()) {
+      auto outcome = write(draft);  // small rows have room in LMDB's reserve
+      if (outcome == Outcome::done) return {};
+      if (outcome == Outcome::broken) return failed();
+      break;
+    }
+    if (settings.when_full != WhenFull::reject_newest) break;
+    std::fill(fates.begin(), fates.end(), Cause::refused);
+  }
+  auto counts = environment->pages();
+  return full(fmt::format("{}: {} of {} pages and {} of {} bytes of the journal are in use", directory.path().string(),
+                          counts.used, counts.capacity, journal->used_bytes(), journal->bytes()));
+}
+
+/// What is due in LMDB before a commit: damage to look at, delivered blocks to delete, small rows that grow too many.
+Result<void> Store::Inside::tend(bool idle) {
+  bool due = [&] {
+    std::lock_guard lock(mutex);
+    return !state.suspects.empty() || overlay.size() > kMostOverlay;
+  }();
+  due = due || deletes_are_due() || (idle && can_delete());
+  if (!due) return {};
+  Draft draft = begin_draft();
+  auto outcome = write(draft);
+  if (outcome == Outcome::no_room && let_pages_ripen()) {
+    draft = begin_draft();
+    outcome = write(draft);
+  }
+  return outcome == Outcome::broken ? failed() : Result<void>();
+}
+
+/// More than a frame should hold: what is in the journal goes to LMDB, and then the groups.
+Result<void> Store::Inside::commit_directly(std::span<const Group> groups) {
+  auto sealed = seal_everything();
+  if (sealed == Outcome::broken) return failed();
   std::uint64_t at_least = 0;
   bool ripened = false;
   for (int attempt = 0; attempt < kMostAttempts; ++attempt) {
     auto fates = make_room(groups, at_least);
+    if (sealed == Outcome::no_room) {
+      if (settings.when_full != WhenFull::reject_newest) return full(directory.path().string() + ": full");
+      fates = std::vector<std::optional<Cause>>(groups.size(), Cause::refused);
+    }
     if (!fates) return fates.error();
     Draft draft = begin_draft();
     take_in(groups, *fates, draft);
+    pack(draft);
+    if (sealed != Outcome::no_room) {
+      for (std::size_t i = 0; i < draft.sealed.size(); ++i) draft.sealed[i] = draft.marks[i].last;
+    }
 
     // The estimate was too low for these records: make room for what it really takes.
-    std::uint64_t needed = draft.rows.size() + kOverheadPages;
-    if (needed > kOverheadPages + 1 && needed > at_least && available_pages() + reserve_pages() / 2 < needed) {
+    std::uint64_t needed = draft.blocks.size() + 8;
+    if (needed > at_least && !has_room_for(draft)) {
       at_least = needed;
       continue;
     }
@@ -88,7 +161,6 @@ Result<void> Store::Inside::commit(std::span<const Group> groups) {
       continue;
     }
     if (!failure.empty()) return failed();
-    if (groups.empty()) return full(fmt::format("{}: no room for a commit", directory.path().string()));
     at_least = std::max(at_least, available_pages()) + 32;
   }
   return full(fmt::format("{}: no room after {} attempts", directory.path().string(), kMostAttempts));
@@ -96,7 +168,6 @@ Result<void> Store::Inside::commit(std::span<const Group> groups) {
 
 void Store::Inside::take_in(std::span<const Group> groups, const std::vector<std::optional<Cause>>& fates,
                             Draft& draft) {
-  std::vector<std::vector<const Record*>> records(draft.marks.size());
   for (std::size_t i = 0; i < groups.size(); ++i) {
     const auto& group = groups[i];
     if (fates[i] && group.comes_again) continue;
@@ -107,7 +178,7 @@ void Store::Inside::take_in(std::span<const Group> groups, const std::vector<std
         if (record.bytes() > settings.max_record_bytes) {
           count_refused(draft, group.lane, Cause::too_large, 1);
         } else {
-          records[number(group.lane)].push_back(&record);
+          draft.records[number(group.lane)].records.push_back(&record);
         }
       }
     }
@@ -116,18 +187,12 @@ void Store::Inside::take_in(std::span<const Group> groups, const std::vector<std
       draft.changes.emplace_back(state_key(group.driver, change.name), change.value);
     }
   }
-
-  for (std::size_t i = 0; i < records.size(); ++i) {
-    if (records[i].empty()) continue;
-    Lane lane{static_cast<std::uint16_t>(i)};
-    auto& marks = draft.marks[i];
-    auto& packer = packers[i];
-    // All of it is in Kafka: rather a small new block than the old one again.
-    if (packer.open() && packer.open_last() <= marks.delivered) packer.close();
-    BlockStamp stamp{state.epochs.back().epoch, state.runs.back().run, clock.boot(), lane};
-    packer.pack(records[i], marks.last.next(), stamp, *coder, draft.rows);
-    marks.last = Sequence(marks.last.value() + records[i].size());
-    draft.packed.push_back(lane);
+  for (std::size_t i = 0; i < draft.records.size(); ++i) {
+    auto& fresh = draft.records[i];
+    if (fresh.records.empty()) continue;
+    auto& last = draft.marks[i].last;
+    fresh.first = last.next();
+    last = Sequence(last.value() + fresh.records.size());
     draft.store_run = true;
   }
   if (state.run_stored) draft.store_run = false;
@@ -135,7 +200,7 @@ void Store::Inside::take_in(std::span<const Group> groups, const std::vector<std
 
 void Store::Inside::count_refused(Draft& draft, Lane lane, Cause cause, std::uint64_t count) {
   if (count == 0) return;
-  LedgerEntry entry{cause, lane, {}, {}, count, draft.now, draft.commit};
+  LedgerEntry entry{cause, lane, {}, {}, count, draft.now};
   draft.ledger.add_count(entry, state.closed);
   draft.given_up[static_cast<std::size_t>(cause)] += count;
   draft.store_run = true;  // a checkpoint that carries it must name a run we know again
@@ -156,7 +221,7 @@ void Store::Inside::give_up(Draft& draft, Lane lane, Sequence first, Sequence la
         end = std::min(end, at.previous());
       }
     }
-    draft.ledger.add_range({cause, lane, first, end, 0, draft.now, draft.commit}, begin);
+    draft.ledger.add_range({cause, lane, first, end, 0, draft.now}, begin);
     draft.given_up[static_cast<std::size_t>(cause)] += count_between(first, end);
     first = end.next();
   }
@@ -190,28 +255,12 @@ Result<void> Store::Inside::settle(const Settlement& settlement) {
         std::lock_guard lock(mutex);
         state.ledger_sent = std::max(state.ledger_sent, settlement.ledger);
       }
-      return sync();
+      return {};
     }
     if (!let_pages_ripen()) break;
   }
   if (!failure.empty()) return failed();
   return full(fmt::format("{}: no room to settle with the checkpoint", directory.path().string()));
-}
-
-Result<void> Store::Inside::sync() {
-  if (!failure.empty()) return failed();
-  if (durable.value() >= state.committed) return {};
-  if (auto code = environment->sync(); code != 0) {
-    failure = fmt::format("{}: cannot sync: {}", directory.path().string(), text_of(code));
-    return failed();
-  }
-  {
-    std::lock_guard lock(mutex);
-    for (auto& lane : state.lanes) lane.durable = lane.marks.last;
-    ++state.syncs;
-  }
-  durable.raise(state.committed);
-  return {};
 }
 
 }  // namespace penstock

@@ -39,6 +39,11 @@ KeyTable buffer_keys() {
       .size("capacity", &BufferSettings::capacity_bytes,
             "Disk for the queue, all lanes together. Never more is taken; what happens when it is full says when_full.")
       .between(16 * kMiB, 1024 * kGiB)
+      .size("journal_bytes", &BufferSettings::journal_bytes,
+            "Part of capacity for the journal, where each commit is written first; at most a quarter of it. It is "
+            "written "
+            "once when the queue is made and keeps that size.")
+      .between(64 * kKiB, 1 * kGiB)
       .key("commit_interval", &BufferSettings::commit_interval,
            "Records wait at most this long for a commit to disk: what a power cut may take from sources that cannot "
            "resend. Shorter costs flash wear.")

@@ -26,6 +26,7 @@ struct AgentSettings {
 
 struct BufferSettings {
   std::uint64_t capacity_bytes = std::uint64_t{1} << 30;
+  std::uint64_t journal_bytes = 16 << 20;
   std::chrono::milliseconds commit_interval{50};
   std::uint64_t commit_bytes = 32 << 10;
   std::uint64_t intake_bytes = 4 << 20;

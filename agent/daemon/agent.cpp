@@ -41,6 +41,7 @@ StoreSettings store_settings(const Settings& settings) {
   store.directory = settings.agent.state_directory / "queue";
   store.agent = settings.agent.id;
   store.capacity_bytes = settings.buffer.capacity_bytes;
+  store.journal_bytes = settings.buffer.journal_bytes;
   store.max_record_bytes = settings.buffer.max_record_bytes;
   store.compression_level = settings.buffer.compression_level;
   store.when_full = settings.buffer.when_full;
@@ -367,7 +368,6 @@ AgentStatus Agent::status() const {
   const auto& writer = writer_->status();
   now.writer_turned = clock_.boottime() - BootTime(writer.last_turn.load());
   now.writer_commits = writer.commits;
-  now.writer_syncs = writer.syncs;
   now.writer_records = writer.records;
   now.waiting_for_room = writer.waiting_for_room;
   now.intake_bytes = intake_->bytes();

@@ -20,14 +20,9 @@ class Disk {
 
   // --- the writer's thread
   virtual Result<void> commit(std::span<const Group> groups) = 0;
-  virtual Result<void> sync() = 0;
   virtual Result<void> settle(const Settlement& settlement) = 0;
   virtual bool wants_commit() const = 0;
   virtual Result<bool> prewrite_step() = 0;
-  /// The number of the last commit that returned.
-  virtual std::uint64_t committed() const = 0;
-  /// The number of the last commit that is durable.
-  virtual std::uint64_t durable() const = 0;
 
   // --- any thread
   virtual Result<std::optional<std::string>> state(std::string_view driver, std::string_view name) const = 0;
@@ -41,12 +36,9 @@ class StoreDisk final : public Disk {
   explicit StoreDisk(Store& store) : store_(store) {}
 
   Result<void> commit(std::span<const Group> groups) override { return store_.commit(groups); }
-  Result<void> sync() override { return store_.sync(); }
   Result<void> settle(const Settlement& settlement) override { return store_.settle(settlement); }
   bool wants_commit() const override { return store_.wants_commit(); }
   Result<bool> prewrite_step() override { return store_.prewrite_step(); }
-  std::uint64_t committed() const override { return store_.committed(); }
-  std::uint64_t durable() const override { return store_.durable().value(); }
   Result<std::optional<std::string>> state(std::string_view driver, std::string_view name) const override {
     return store_.state(driver, name);
   }

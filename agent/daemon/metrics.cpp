@@ -80,8 +80,12 @@ void add_store(Families& out, const AgentStatus& status) {
   out.value(store.capacity_pages * store.page_bytes);
   out.counter("penstock_store_commits_total", "Commits of the store since the start.");
   out.value(store.commits);
-  out.counter("penstock_store_syncs_total", "Flushes besides those of the commits since the start.");
-  out.value(store.syncs);
+  out.counter("penstock_store_seals_total", "Commits since the start that wrote to data.mdb.");
+  out.value(store.seals);
+  out.gauge("penstock_journal_bytes", "Size of the journal.");
+  out.value(store.journal_bytes);
+  out.gauge("penstock_journal_used_bytes", "Bytes of the journal that are not yet in data.mdb or in Kafka.");
+  out.value(store.journal_used_bytes);
   out.gauge("penstock_ledger_entries", "Losses noted in the ledger whose gap record Kafka does not have yet.");
   out.value(store.ledger_entries);
   out.counter("penstock_given_up_records_total", "Records given up by a stated policy since the start, by cause.");

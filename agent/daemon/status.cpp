@@ -29,7 +29,10 @@ StatusJson store_json(const StoreStatus& store) {
           {"free_pages", store.free_pages},
           {"capacity_pages", store.capacity_pages},
           {"commits", store.commits},
-          {"syncs", store.syncs},
+          {"seals", store.seals},
+          {"journal_bytes", store.journal_bytes},
+          {"journal_used_bytes", store.journal_used_bytes},
+          {"frames_lost", store.frames_lost},
           {"ledger_entries", store.ledger_entries},
           {"given_up", given_up}};
 }
@@ -86,7 +89,6 @@ std::string to_json(const AgentStatus& status) {
       {"writer",
        {{"turned_seconds_ago", in_seconds(status.writer_turned)},
         {"commits", status.writer_commits},
-        {"syncs", status.writer_syncs},
         {"records", status.writer_records},
         {"waiting_for_room", status.waiting_for_room}}},
       {"intake",

@@ -32,7 +32,7 @@ struct AgentStatus {
   StoreStatus store;
 
   std::chrono::microseconds writer_turned{};  // ago
-  std::uint64_t writer_commits = 0, writer_syncs = 0, writer_records = 0;
+  std::uint64_t writer_commits = 0, writer_records = 0;
   bool waiting_for_room = false;
 
   std::uint64_t intake_bytes = 0, intake_capacity = 0;

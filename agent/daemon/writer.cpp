@@ -63,9 +63,9 @@ Result<void> Writer::finish() {
   }();
   if (noted || disk_.wants_commit()) {
     std::vector<Group> nothing;
-    if (auto done = commit(nothing, 0, stopped.get_token()); !done) return done;
+    return commit(nothing, 0, stopped.get_token());
   }
-  return sync();
+  return {};
 }
 
 Result<void> Writer::commit(std::vector<Group>& groups, Ticket last, std::stop_token stop) {
@@ -91,11 +91,11 @@ Result<void> Writer::commit(std::vector<Group>& groups, Ticket last, std::stop_t
   status_.commits += 1;
   status_.groups += groups_taken;
   status_.records += records;
-  if (last != 0) pending_.push_back({disk_.committed(), last});
-  raise_durable();
-
-  // The next commit would make this one durable; when it is not due yet, the disk has time for a sync now.
-  return intake_.bytes() < settings_.commit_bytes ? sync() : Result<void>();
+  if (last != 0) {
+    durable_.raise(last);
+    tell_listeners();
+  }
+  return {};
 }
 
 /// Gives the store a chance to delete what Kafka has meanwhile, keeps the loop turning, and waits a little.
@@ -105,7 +105,6 @@ Result<void> Writer::wait_for_room(std::stop_token stop) {
   if (disk_.wants_commit()) {
     if (auto done = disk_.commit({}); !done && done.error().fault == Fault::broken) return done;
   }
-  if (auto done = sync(); !done) return done;
   pause(settings_.full_retry, stop);
   return {};
 }
@@ -128,17 +127,8 @@ Result<void> Writer::give_up(const std::vector<Group>& groups, const Error& why)
   return {};
 }
 
-Result<void> Writer::sync() {
-  if (disk_.durable() < disk_.committed()) {
-    if (auto done = disk_.sync(); !done) return broken(fmt::format("sync failed: {}", done.error().what));
-    status_.syncs += 1;
-  }
-  raise_durable();
-  return {};
-}
-
 /// A step when one is due. What keeps it from going on (a full disk, most of all) ends it until the next start: the store
-/// works without, at two flushes a commit.
+/// works without, at more flushes.
 Result<void> Writer::prewrite() {
   if (!prewriting_ || Steady::now() < next_prewrite_) return {};
   auto more = disk_.prewrite_step();
@@ -147,18 +137,6 @@ Result<void> Writer::prewrite() {
   prewriting_ = more.ok() && *more;
   next_prewrite_ = Steady::now() + settings_.prewrite_pause;
   return {};
-}
-
-void Writer::raise_durable() {
-  std::uint64_t commit = disk_.durable();
-  Ticket last = 0;
-  while (!pending_.empty() && pending_.front().commit <= commit) {
-    last = pending_.front().last;
-    pending_.pop_front();
-  }
-  if (last <= durable_.value()) return;
-  durable_.raise(last);
-  tell_listeners();
 }
 
 Result<void> Writer::settle(const Settlement& settlement, std::stop_token stop) {
@@ -185,7 +163,6 @@ Result<void> Writer::serve() {
     request->begun = true;
     lock.unlock();
     Result<void> answer = disk_.settle(request->settlement);
-    raise_durable();
     lock.lock();
     request->answer = answer;
     answered_.notify_all();

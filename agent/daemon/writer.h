@@ -2,8 +2,7 @@
 // to which ticket everything is on disk.
 //
 // Group commit: at once when the disk has been idle for a commit interval, else when the interval is over or
-// commit_bytes wait. A commit is durable with the next commit or with a sync; the writer syncs whenever the next
-// commit is not due yet, so a power cut takes at most one interval and the commit in progress.
+// commit_bytes wait. A power cut takes what waits for the next commit, at most one interval's, and the commit in progress.
 //
 // A full store (policy `block`) is waited for: the same groups are offered again, the Intake fills, the drivers wait.
 // Nothing is dropped until the agent stops; what is then still in hand was acknowledged to nobody and goes to the
@@ -37,7 +36,7 @@ namespace penstock {
 /// What the writer is doing, for status, /healthz and the watchdog.
 struct WriterStatus {
   std::atomic<std::int64_t> last_turn{0};  // BootTime in microseconds at which its loop last turned
-  std::atomic<std::uint64_t> commits{0}, syncs{0}, groups{0}, records{0};
+  std::atomic<std::uint64_t> commits{0}, groups{0}, records{0};
   std::atomic<bool> waiting_for_room{false};  // the store is full and its policy is `block`
 };
 
@@ -65,7 +64,7 @@ class Writer {
   Writer(const Writer&) = delete;
   Writer& operator=(const Writer&) = delete;
 
-  /// Until a stop is asked for; then what still waits in the Intake, the notes and the marks are committed and synced.
+  /// Until a stop is asked for; then what still waits in the Intake, the notes and the marks are committed.
   /// Close the Intake before. An error (`broken`) only when the store cannot be trusted any more.
   Result<void> run(std::stop_token stop);
 
@@ -99,12 +98,10 @@ class Writer {
   Result<void> commit(std::vector<Group>& groups, Ticket last, std::stop_token stop);
   Result<void> wait_for_room(std::stop_token stop);
   Result<void> give_up(const std::vector<Group>& groups, const Error& why);
-  Result<void> sync();
   Result<void> prewrite();
   Result<void> serve();
   void refuse(const std::string& why);
   void add_notes(std::vector<Group>& groups);
-  void raise_durable();
   void tell_listeners();
   void pause(std::chrono::milliseconds most, std::stop_token stop);
 
@@ -116,11 +113,6 @@ class Writer {
   Watermark durable_;
 
   // the writer's thread alone
-  struct Pending {
-    std::uint64_t commit;
-    Ticket last;
-  };
-  std::deque<Pending> pending_;  // commits whose tickets are not durable yet; at most a few
   Steady::time_point last_commit_;
   Steady::time_point next_prewrite_;
   bool prewriting_ = true;  // the store's file has not yet its full size

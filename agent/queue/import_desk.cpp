@@ -165,7 +165,6 @@ std::string import_into(Store& store, const Clock& clock, std::size_t max_record
   }
   stamp(group.records, kImportDriver, clock);
   auto done = store.commit({&group, 1});
-  if (done) done = store.sync();
   if (!done && done.error().fault == Fault::full) return answer_wait(done.error().what);
   if (!done) return answer_error(done.error());
   if (auto answer = answer_at_once(store, *request)) return *answer;

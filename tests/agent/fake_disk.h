@@ -1,4 +1,4 @@
-// A disk whose commits a test can hold, refuse and look at. A commit is durable with the next one or with a sync.
+// A disk whose commits a test can hold, refuse and look at.
 #pragma once
 
 #include <condition_variable>
@@ -31,22 +31,13 @@ class FakeDisk final : public Disk {
       if (fault_->fault != Fault::full || !only_refusals) return *fault_;
     }
     commits_.emplace_back(groups.begin(), groups.end());
-    durable_ = commits_.size() - 1;
     wants_commit_ = false;
-    return {};
-  }
-  Result<void> sync() override {
-    std::lock_guard lock(mutex_);
-    if (sync_fault_) return *sync_fault_;
-    ++syncs_;
-    durable_ = commits_.size();
     return {};
   }
   Result<void> settle(const Settlement& settlement) override {
     std::lock_guard lock(mutex_);
     settlements_.push_back(settlement);
     commits_.emplace_back();
-    durable_ = commits_.size();
     return settle_answer_;
   }
   bool wants_commit() const override {
@@ -57,12 +48,6 @@ class FakeDisk final : public Disk {
     if (prewrite_fault_) return *prewrite_fault_;
     ++prewritten_;
     return prewritten_ < prewrite_steps_;
-  }
-  std::uint64_t committed() const override {
-    return guarded([&] { return commits_.size(); });
-  }
-  std::uint64_t durable() const override {
-    return guarded([&] { return durable_; });
   }
   Result<std::optional<std::string>> state(std::string_view driver, std::string_view name) const override {
     std::optional<std::string> last;
@@ -95,15 +80,11 @@ class FakeDisk final : public Disk {
   void hold() { set(held_, true); }
   void release() { set(held_, false); }
   void fail(std::optional<Error> fault) { set(fault_, std::move(fault)); }
-  void fail_sync(Error fault) { set(sync_fault_, std::optional(std::move(fault))); }
   void answer_settle(Result<void> answer) { set(settle_answer_, std::move(answer)); }
   void want_commit() { set(wants_commit_, true); }
 
   std::size_t tries() const {
     return guarded([&] { return tries_; });
-  }
-  std::size_t syncs() const {
-    return guarded([&] { return syncs_; });
   }
   std::vector<Settlement> settlements() const {
     return guarded([&] { return settlements_; });
@@ -145,10 +126,9 @@ class FakeDisk final : public Disk {
   std::condition_variable released_;
   std::vector<std::vector<Group>> commits_;
   std::vector<Settlement> settlements_;
-  std::uint64_t durable_ = 0;
-  std::size_t syncs_ = 0, tries_ = 0;
+  std::size_t tries_ = 0;
   bool held_ = false, wants_commit_ = false;
-  std::optional<Error> fault_, sync_fault_;
+  std::optional<Error> fault_;
   Result<void> settle_answer_;
   int prewritten_ = 0, prewrite_steps_ = 0;
   std::optional<Error> prewrite_fault_;

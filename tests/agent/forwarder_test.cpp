@@ -36,7 +36,6 @@ struct Loop {
     Group group;
     for (int i = 0; i < records; ++i) group.records.emplace_back().payload = "x";
     REQUIRE(store->commit(std::span(&group, 1)).ok());
-    REQUIRE(store->sync().ok());
   }
   /// How long one step took on the clock, which only sleeping moves.
   BootTime step() {

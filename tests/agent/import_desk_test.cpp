@@ -208,7 +208,6 @@ TEST_CASE("questions about the queue are answered page by page, and nonsense wit
   StoreFixture store;
   store.open();
   store.put_many(30);
-  store.sync();
   auto ask = [&](const std::string& line) { return nlohmann::json::parse(answer_queue(*store.store, line)); };
   auto listed = ask(R"({"command":"queue.list"})");
   CHECK(listed["lanes"][0]["waiting"] == 30);

@@ -57,12 +57,11 @@ Writer::Settings slow() {
   return settings;
 }
 
-TEST_CASE("a record that comes while the disk is idle is durable at once, by a commit and a sync") {
+TEST_CASE("a record that comes while the disk is idle is durable at once") {
   Bench bench(slow());
   bench.start();
   CHECK(bench.durable(bench.put("one")));
   CHECK(bench.disk.payloads() == std::vector<std::string>{"one"});
-  CHECK(bench.disk.syncs() == 1);
 }
 
 TEST_CASE("within a commit interval records wait for company, until commit_bytes of them wait") {
@@ -103,21 +102,6 @@ TEST_CASE("what came during one commit is in the next one, and nothing is durabl
   REQUIRE(commits.size() == 2);
   CHECK(commits[1].size() == 2);
   CHECK(bench.disk.payloads() == std::vector<std::string>{"one", "two", "three"});
-}
-
-TEST_CASE("under load a commit becomes durable with the next one, without a sync of its own") {
-  auto settings = slow();
-  settings.commit_bytes = 1;  // whatever waits is due
-  Bench bench(settings);
-  bench.disk.hold();
-  bench.start();
-  Ticket first = bench.put("one");
-  REQUIRE(wait_until([&] { return bench.disk.tries() == 1; }));
-  Ticket second = bench.put("two");
-  bench.disk.release();
-  REQUIRE(bench.durable(second));
-  CHECK(bench.disk.syncs() == 1);  // after the last one only
-  CHECK(first < second);
 }
 
 TEST_CASE("a full store takes the same groups when it has room again, in order and once") {
@@ -189,17 +173,6 @@ TEST_CASE("a broken disk ends the writer with a reason, and nobody waits for it 
   CHECK(settled.error().fault == Fault::transient);
 }
 
-TEST_CASE("a sync that fails ends the writer before the ticket counts as durable") {
-  Bench bench(slow());
-  bench.disk.fail_sync(broken("fdatasync: input/output error"));
-  bench.start();
-  bench.put("one");
-  auto ended = bench.ended.get_future().get();
-  bench.thread.join();
-  CHECK_FALSE(ended.ok());
-  CHECK(bench.writer.durable().value() == 0);
-}
-
 TEST_CASE("a settlement runs in the writer's thread while it idles, and its answer comes back") {
   auto settings = slow();
   settings.turn = 1h;  // only the request wakes it
@@ -256,7 +229,6 @@ TEST_CASE("delivered marks are kept by a commit of their own after a while of id
   bench.disk.want_commit();
   bench.start();
   CHECK(wait_until([&] { return bench.disk.commits().size() == 1; }));
-  CHECK(wait_until([&] { return bench.disk.durable() == 1; }));
 }
 
 TEST_CASE("the store's file is pre-written in steps, idle or busy, until it has its size") {
@@ -305,7 +277,6 @@ TEST_CASE("an orderly end stores all that was let in, and its marks") {
   CHECK(bench.writer.durable().value() == last);
   CHECK(bench.disk.payloads() == std::vector<std::string>{"one", "two", "three"});
   CHECK_FALSE(bench.disk.wants_commit());
-  CHECK(bench.disk.durable() == bench.disk.committed());
 }
 
 TEST_CASE("a closed Intake does not make the writer spin") {

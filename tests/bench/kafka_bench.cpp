@@ -105,7 +105,6 @@ class Outflow {
     queue_.prewrite();
     Samples samples;
     for (std::uint64_t done = 0; done < backlog; done += 1000) queue_.commit(samples.next(1000));
-    queue_.sync();
     sink_ = must(KafkaSink::open(
         settings_, [this](Lane lane) { return queue_.store().name_of(lane); }, notes_, queue_.clock()));
     auto settle = [this](const Settlement& settlement, std::stop_token) { return queue_.store().settle(settlement); };

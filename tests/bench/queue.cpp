@@ -34,8 +34,9 @@ void write_zeros(const std::filesystem::path& file, std::uint64_t size) {
 
 }  // namespace
 
-Queue::Queue(const std::filesystem::path& folder, std::uint64_t capacity_bytes, const std::string& agent)
-    : folder_(folder), capacity_(capacity_bytes), agent_(agent) {
+Queue::Queue(const std::filesystem::path& folder, std::uint64_t capacity_bytes, const std::string& agent,
+             std::uint64_t journal_bytes)
+    : folder_(folder), capacity_(capacity_bytes), journal_(journal_bytes), agent_(agent) {
   std::error_code failed;
   std::filesystem::create_directories(folder, failed);
   open();
@@ -46,6 +47,7 @@ void Queue::open() {
   settings.directory = folder_ / "queue";
   settings.agent = agent_;
   settings.capacity_bytes = capacity_;
+  settings.journal_bytes = journal_;
   auto opened = Store::open(settings, clock_);
   if (!opened) give_up(opened.error().what);
   store_ = std::move(*opened);
@@ -86,8 +88,6 @@ void Queue::commit(std::vector<Record> records) {
 
 void Queue::commit(const std::vector<Group>& groups) { must(store_->commit(groups)); }
 
-void Queue::sync() { must(store_->sync()); }
-
 std::uint64_t Queue::deliver(std::uint64_t most) {
   BatchLimits limits;
   limits.records = most;
@@ -99,7 +99,6 @@ std::uint64_t Queue::deliver(std::uint64_t most) {
 
 void Queue::tidy() {
   for (int turn = 0; turn < 100'000 && store_->wants_commit(); ++turn) commit(std::vector<Group>{});
-  sync();
 }
 
 std::uint64_t Queue::used_bytes() const {

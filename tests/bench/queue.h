@@ -18,14 +18,14 @@ namespace penstock::bench {
 class Queue {
  public:
   /// Opens or creates the store in `folder`/queue; ends the process with a message when it cannot.
-  Queue(const std::filesystem::path& folder, std::uint64_t capacity_bytes, const std::string& agent = "bench");
+  Queue(const std::filesystem::path& folder, std::uint64_t capacity_bytes, const std::string& agent = "bench",
+        std::uint64_t journal_bytes = std::uint64_t{16} << 20);
 
   /// The whole capacity, so that no commit grows the file. Says who did it: the store, or the bench in its place.
   const char* prewrite();
 
   void commit(std::vector<Record> records);
   void commit(const std::vector<Group>& groups);
-  void sync();
   /// Takes what is durable, at most `most` records, and marks it delivered; gives their number.
   std::uint64_t deliver(std::uint64_t most);
   /// Commits without records until there is nothing left to delete.
@@ -47,7 +47,7 @@ class Queue {
 
   SystemClock clock_;
   std::filesystem::path folder_;
-  std::uint64_t capacity_;
+  std::uint64_t capacity_, journal_;
   std::string agent_;
   std::unique_ptr<Store> store_;
   Lane lane_{};

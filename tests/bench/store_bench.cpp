@@ -133,13 +133,11 @@ struct Counted {
 };
 
 /// Device writes of `commits` calls, the filesystem's own included.
-Counted count(const Path& folder, std::uint64_t commits, const std::function<void()>& commit,
-              const std::function<void()>& end) {
+Counted count(const Path& folder, std::uint64_t commits, const std::function<void()>& commit) {
   sync_filesystem(folder);
   auto before = device_counters(folder);
   for (std::uint64_t i = 0; i < commits; ++i) commit();
   auto flushed = device_counters(folder);
-  end();
   sync_filesystem(folder);
   auto after = device_counters(folder);
   if (!before || !flushed || !after) return {-1, -1};
@@ -158,7 +156,7 @@ Counted count_healthy(Queue& queue, Supply& supply, std::uint64_t commits) {
     }
   };
   for (int warm = 0; warm < 50; ++warm) commit();
-  return count(queue.folder(), commits, commit, [&] { queue.sync(); });
+  return count(queue.folder(), commits, commit);
 }
 
 json told(const Counted& counted, double payload) {
@@ -168,7 +166,7 @@ json told(const Counted& counted, double payload) {
 }
 
 void counts(const Path& folder, std::size_t group, std::uint64_t commits, const std::string& who) {
-  Queue queue(folder, 64 * kMiB);
+  Queue queue(folder, 128 * kMiB, "bench", 4 * kMiB);
   Supply supply(queue, group, std::max<std::size_t>(4, 4000 / group));
   Counted counted;
   if (who == "healthy" || who == "outage" || who == "fresh") {
@@ -176,16 +174,17 @@ void counts(const Path& folder, std::size_t group, std::uint64_t commits, const 
     if (who == "healthy") {
       counted = count_healthy(queue, supply, commits);
     } else {
+      // From the time on when the journal moves into data.mdb as fast as it fills.
       auto commit = [&] { queue.commit(supply.groups[supply.next()]); };
-      for (int warm = 0; warm < 50; ++warm) commit();
-      counted = count(folder, commits, commit, [&] { queue.sync(); });
+      while (queue.status().seals < 3) commit();
+      counted = count(folder, std::max<std::uint64_t>(commits, 2'000), commit);
     }
   } else {
     PlainLog log(folder / "plain.log", who == "growing" ? PlainLog::Shape::growing : PlainLog::Shape::prewritten,
                  32 * kMiB);
     auto commit = [&] { log.commit(supply.records[supply.next()]); };
     for (int warm = 0; warm < 50; ++warm) commit();
-    counted = count(folder, commits, commit, [] {});
+    counted = count(folder, commits, commit);
   }
   json values = told(counted, supply.payload_per_commit());
   values.update(json{{"group", group}, {"commits", commits}, {"who", who}});
@@ -204,7 +203,6 @@ std::uint64_t fill(Queue& queue, std::uint64_t records, std::size_t group) {
     payload += payload_bytes(supply.records[i]);
     done += group;
   }
-  queue.sync();
   return payload;
 }
 
@@ -240,7 +238,15 @@ void backlog(const Path& folder, std::uint64_t records, std::size_t group) {
     std::uint64_t payload = fill(queue, records, group);
     values["fill"] = {{"seconds", now() - began},
                       {"cpu_us_per_record", 1e6 * (cpu() - cpu_before) / static_cast<double>(records)}};
-    values["stored_per_payload"] = static_cast<double>(queue.used_bytes() - used) / static_cast<double>(payload);
+    values["journal_used_mib"] = static_cast<double>(queue.status().journal_used_bytes) / static_cast<double>(kMiB);
+    values["payload"] = payload;
+    values["used_before"] = used;
+  }
+  {
+    Queue queue(folder, capacity);  // the orderly end has moved the journal's share there, too
+    values["stored_per_payload"] =
+        static_cast<double>(queue.used_bytes() - values["used_before"].get<std::uint64_t>()) /
+        static_cast<double>(values["payload"].get<std::uint64_t>());
   }
   values["open_ms"] = 1e3 * open_seconds(folder, capacity, 7);
   {
@@ -270,7 +276,8 @@ void backlog(const Path& folder, std::uint64_t records, std::size_t group) {
 
 void steady(const Path& folder, std::uint64_t records) {
   constexpr std::uint64_t kBehind = 100'000;  // Kafka stays so far behind
-  Queue queue(folder, 256 * kMiB);            // not pre-written: the file is as long as it ever had to be
+  // Not pre-written: the file is as long as it ever had to be. A small journal, so that all of it goes through the file.
+  Queue queue(folder, 256 * kMiB, "bench", kMiB);
   Supply supply(queue, 500, 40);
   std::uint64_t live = 0, waiting = 0;
   for (std::uint64_t done = 0; done < records; done += 500) {
@@ -279,7 +286,6 @@ void steady(const Path& folder, std::uint64_t records) {
     if (waiting >= kBehind + 5'000) waiting -= queue.deliver(5'000);
     live = std::max(live, queue.used_bytes());
   }
-  queue.sync();
   fact("steady", {{"records", records},
                   {"live_bytes", live},
                   {"file_bytes", queue.file_bytes_in_use()},

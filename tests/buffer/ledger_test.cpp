@@ -9,9 +9,9 @@ namespace ledger_test {
 constexpr Lane kLane{0}, kOther{1};
 
 LedgerEntry range(std::uint64_t first, std::uint64_t last, Cause cause = Cause::evicted, Lane lane = kLane) {
-  return {cause, lane, Sequence(first), Sequence(last), 0, {}, 1};
+  return {cause, lane, Sequence(first), Sequence(last), 0, {}};
 }
-LedgerEntry count(std::uint64_t n, Cause cause = Cause::refused) { return {cause, kLane, {}, {}, n, {}, 1}; }
+LedgerEntry count(std::uint64_t n, Cause cause = Cause::refused) { return {cause, kLane, {}, {}, n, {}}; }
 
 TEST_CASE("adjacent ranges of one lane and cause are one entry, others are not", "[ledger]") {
   Ledger ledger;

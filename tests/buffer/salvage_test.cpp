@@ -52,7 +52,6 @@ class Fixture : public StoreFixture {
     remembered.changes.push_back({"position", "17"});
     commit({remembered});
     commit();
-    sync();
     store.reset();
   }
   /// The page of the newest tree's root, from which everything hangs.
@@ -124,7 +123,6 @@ TEST_CASE("a zeroed root costs no record, and the damaged file is kept aside", "
   f.open();
   CHECK_FALSE(f.store->mended());
   f.put({"next"});
-  f.sync();
   CHECK(f.read().records.back().sequence == Sequence(301));
 }
 
@@ -135,7 +133,6 @@ TEST_CASE("what was remembered, delivered and given up outlives a lost meta page
   Group refused = f.group({});
   refused.refusal = Refusal{Cause::refused, 7};
   f.commit({refused});
-  f.sync();
   auto epoch = f.store->status().epoch;
   auto runs = f.store->history().runs.size();
   f.store.reset();
@@ -152,7 +149,6 @@ TEST_CASE("what was remembered, delivered and given up outlives a lost meta page
     CHECK(f.store->history().runs.size() == runs + 1);  // and the present one
     f.read();
     f.commit();
-    f.sync();
     auto batch = f.read();
     REQUIRE(batch.gaps.size() == 1);
     CHECK(batch.gaps[0].count == 7);

@@ -29,8 +29,16 @@ class StoreFixture {
     if (store->mended() && !expect_damage) FAIL(describe(*store->mended()));
   }
 
-  /// Orderly or not makes no difference to the file: a killed process has no destructor, and neither does this copy.
+  /// After an orderly end.
   void reopen() { open(); }
+  /// As after a kill: goes on with a copy of what the disk has now, and the old one's orderly end changes nothing in it.
+  void crash() {
+    auto copy = directory.path() / ("life" + std::to_string(++lives_));
+    std::filesystem::copy(settings.directory, copy);
+    store.reset();
+    settings.directory = copy;
+    open();
+  }
 
   static Record record(std::string payload, std::string stream = "boiler/temp") {
     Record result;
@@ -66,10 +74,6 @@ class StoreFixture {
   static std::string payload(std::uint64_t number) {
     return "{\"value\":" + std::to_string(number * 7919 % 100'003) + ",\"n\":" + std::to_string(number) + "}";
   }
-  void sync() {
-    auto done = store->sync();
-    if (!done) FAIL(done.error().what);
-  }
   Batch read(BatchLimits limits = {}) {
     auto batch = store->read(limits);
     if (!batch) FAIL(batch.error().what);
@@ -102,6 +106,7 @@ class StoreFixture {
 
  private:
   std::uint64_t written_ = 0;
+  int lives_ = 0;
 };
 
 }  // namespace penstock

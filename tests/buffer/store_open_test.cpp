@@ -3,6 +3,8 @@
 #include <fstream>
 #include <sstream>
 
+#include "buffer/database.h"
+#include "buffer/meta.h"
 #include "tests/buffer/store_fixture.h"
 
 namespace penstock {
@@ -43,7 +45,7 @@ TEST_CASE("a store of a newer format or another word size is refused and left as
   f.store.reset();
   auto manifest = f.contents(f.file("manifest"));
   auto data = f.contents(f.file("data.mdb"));
-  for (auto [from, to, part] : {std::tuple{"format = 1", "format = 2", "format 2, this program knows format 1 only"},
+  for (auto [from, to, part] : {std::tuple{"format = 2", "format = 3", "format 3, this program knows formats 1 and 2"},
                                 std::tuple{"word_bits = ", "word_bits = 1", "-bit program cannot be opened by this"},
                                 std::tuple{"page_bytes", "page_sizes", "no line \"page_bytes"}}) {
     auto changed = f.manifest_with(from, to);
@@ -57,7 +59,6 @@ TEST_CASE("a store of a newer format or another word size is refused and left as
     f.write(f.file("manifest"), manifest);
   }
   f.open();
-  f.sync();
   CHECK(f.read_payloads() == std::vector<std::string>{"a"});
 }
 
@@ -88,7 +89,6 @@ TEST_CASE("a data.mdb of which nothing can be kept is moved aside, and the store
   CHECK(f.contents(f.file("damaged.mdb")) == data);
   CHECK(f.store->status().epoch != epoch);
   f.put({"a"});
-  f.sync();
   f.expect_damage = false;
   f.open();
   CHECK(f.read_payloads() == std::vector<std::string>{"a"});
@@ -102,7 +102,6 @@ TEST_CASE("what a crash left of making a store is made again", "[store][open]") 
   f.write(f.file("data.mdb"), "half a page");
   f.open();
   f.put({"a"});
-  f.sync();
   CHECK(f.read_payloads() == std::vector<std::string>{"a"});
   CHECK_FALSE(std::filesystem::exists(f.file("manifest.new")));
 }
@@ -155,12 +154,11 @@ TEST_CASE("the capacity may change between two opens, and the manifest says so",
   f.put_many(3'000, 500);
   f.settings.capacity_bytes = 32 << 20;
   f.reopen();
-  CHECK(f.store->status().capacity_pages == 8'192);
-  CHECK(f.contents(f.file("manifest")).find("capacity = 33554432") != std::string::npos);
+  CHECK(f.store->status().capacity_pages == 8'192 - 512);  // the journal keeps its 2 MiB
+  CHECK(f.contents(f.file("manifest")).find("capacity = 31457280") != std::string::npos);
   f.settings.capacity_bytes = 1 << 20;
   f.reopen();
   f.put({"last"});
-  f.sync();
   CHECK(f.read().records.size() == 3'001);
 }
 
@@ -171,23 +169,76 @@ TEST_CASE("of many runs the ones a checkpoint can name are kept, and all with un
     f.put({payload});
   };
   for (int i = 0; i < 45; ++i) a_run("x");
-  f.sync();
   CHECK(f.store->history().runs.size() == 45);
   auto runs = f.store->history().runs;
   f.deliver();
   f.commit();
   a_run("y");
   auto kept = f.store->history().runs;
-  CHECK(kept.size() == 33);
+  CHECK(kept.size() == 34);  // the oldest goes with the next seal
   f.reopen();
   kept.pop_back();
   auto loaded = f.store->history().runs;
   REQUIRE(loaded.size() == 34);  // and the present one
   CHECK(loaded[0].run == runs[13].run);
-  f.sync();
   auto batch = f.read();
   CHECK(batch.after.runs.size() == kCheckpointRuns);
   CHECK(batch.after.runs.back().run == loaded[32].run);
+}
+
+TEST_CASE("a store from before there were journals is read and gets one", "[store][open]") {
+  OpenFixture f;
+  f.open();
+  f.put_many(300, 50);
+  f.store.reset();
+  {  // as the first version left it
+    auto environment = Environment::open(f.settings.directory, f.settings.capacity_bytes);
+    REQUIRE(environment.ok());
+    Transaction change(**environment, Transaction::Access::write);
+    change.erase(meta_key("sealed"));
+    change.put(meta_key("format"), std::string("\0\0\0\1", 4));
+    REQUIRE(change.commit() == 0);
+  }
+  std::filesystem::remove(f.file("journal"));
+  auto manifest = f.manifest_with("format = 2", "format = 1");
+  f.write(f.file("manifest"), manifest.substr(0, manifest.find("journal_seed")));
+
+  f.open();
+  CHECK(f.read().records.size() == 300);
+  f.put_many(100, 10);
+  f.crash();
+  CHECK(f.read().records.size() == 400);
+  CHECK(f.contents(f.file("manifest")).find("format = 2\n") == 0);
+  CHECK(std::filesystem::file_size(f.file("journal")) == 2 << 20);
+}
+
+TEST_CASE("a store whose journal is missing is refused and left as it is", "[store][open]") {
+  OpenFixture f;
+  f.open();
+  f.put({"a"});
+  f.store.reset();
+  std::filesystem::remove(f.file("journal"));
+  auto error = f.refused();
+  CHECK(error.fault == Fault::broken);
+  CHECK(has(error, "journal: is missing; the newest records were in it"));
+  CHECK_FALSE(std::filesystem::exists(f.file("journal")));
+}
+
+TEST_CASE("as many commits as the journal holds many times over survive a crash at any of them", "[store][open]") {
+  OpenFixture f;
+  f.settings.journal_bytes = 64 << 10;
+  f.open();
+  for (int life = 0; life < 20; ++life) {
+    f.put_many(230, 10);
+    f.crash();
+    auto batch = f.read();
+    REQUIRE(batch.records.size() == static_cast<std::size_t>(life + 1) * 230);
+    REQUIRE(batch.gaps.empty());
+    for (std::size_t i = 0; i < batch.records.size(); ++i) {
+      if (batch.records[i].record.payload != f.payload(i + 1)) FAIL("record " << i + 1);
+    }
+  }
+  CHECK(f.store->status().frames_lost == 0);
 }
 
 }  // namespace store_open_test

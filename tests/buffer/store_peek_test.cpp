@@ -34,7 +34,6 @@ TEST_CASE("peek gives every record that waits, in order, however small the pages
   store.put_many(3'000, 70);
   store.put({std::string(50'000, 'x')});  // of many fragments
   store.put_many(10);
-  store.sync();
   for (auto limits : {BatchLimits{}, BatchLimits{1000, 1 << 20}, BatchLimits{7, 1 << 20}, BatchLimits{500, 900}}) {
     auto all = store.peek_all(limits);
     REQUIRE(all.size() == 3'011);
@@ -50,7 +49,6 @@ TEST_CASE("peek keeps its limits, and gives one record that alone is over them")
   Peeked store;
   store.open();
   store.put_many(100);
-  store.sync();
   CHECK(store.peek(1, {5, 1 << 20}).size() == 5);
   CHECK(store.peek(96, {50, 1 << 20}).size() == 5);
   CHECK(store.peek(1, {50, 1}).size() == 1);
@@ -64,7 +62,6 @@ TEST_CASE("peek shows nothing that is not durable, nothing that Kafka has, and t
   CHECK(store.peek(1).size() == store.lane().durable.value());
   store.put_many(10);  // into the same block
   CHECK(store.peek(1).size() == store.lane().durable.value());
-  store.sync();
   CHECK(store.peek(1).size() == 50);
   CHECK(store.peek(1).size() == 50);
   auto batch = store.deliver({20, 1 << 20});
@@ -81,7 +78,6 @@ TEST_CASE("lanes are looked into one by one, and one that is not there is an err
   store.open();
   store.put({"a", "b"}, "alarms");
   store.put({"c"});
-  store.sync();
   CHECK(store.peek(1, {}, "alarms").size() == 2);
   CHECK(store.peek(1).size() == 1);
   CHECK_FALSE(store.store->peek(Lane{9}, Sequence(1), {}).ok());
@@ -91,7 +87,6 @@ TEST_CASE("peek passes over a damaged block and goes on behind it; the ledger is
   Peeked store;
   store.open();
   store.put_many(2'000);
-  store.sync();
   store.store.reset();
   // One byte of a payload in the middle: the third block's.
   auto path = store.settings.directory / "data.mdb";

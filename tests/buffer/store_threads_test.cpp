@@ -63,7 +63,6 @@ TEST_CASE("writer, reader and onlooker at the same time: every record comes once
         }
       });
       f.put_many(kLast, 300);
-      f.sync();
       reader.join();
     }
     CHECK(wrong == "");

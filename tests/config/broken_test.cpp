@@ -57,7 +57,7 @@ f:10:1: buffer.when_ful is not a key of Penstock, did you mean "when_full"?
     {R"~(@[buffer]
 zebra = 1
 )~",
-     R"~(f:8:1: buffer.zebra is not a key of Penstock, expected one of capacity, commit_interval, commit_bytes, intake_bytes, max_record_bytes, when_full, compression_level
+     R"~(f:8:1: buffer.zebra is not a key of Penstock, expected one of capacity, journal_bytes, commit_interval, commit_bytes, intake_bytes, max_record_bytes, when_full, compression_level
 )~"},
     {R"~(@[buffer]
 capacity = "1GB"

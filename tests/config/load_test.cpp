@@ -67,6 +67,7 @@ state_directory = "/data"
 status_interval = "30s"
 [buffer]
 capacity = "2GiB"
+journal_bytes = "32MiB"
 commit_interval = "20ms"
 commit_bytes = "64KiB"
 intake_bytes = "8MiB"
@@ -102,7 +103,7 @@ on_busy = "drop"
   CHECK(loaded.report().empty());
   Settings expected;
   expected.agent = {"gw-17", "/data", 30s};
-  expected.buffer = {2ull << 30, 20ms, 64 << 10, 8 << 20, 2 << 20, WhenFull::block, 3};
+  expected.buffer = {2ull << 30, 32 << 20, 20ms, 64 << 10, 8 << 20, 2 << 20, WhenFull::block, 3};
   expected.lanes = {{"telemetry", 5}, {"alarms", 0}};
   expected.kafka = {{"a:1", "[::1]:9092"},
                     Delivery::exactly_once,

@@ -114,7 +114,6 @@ Truth make_store(const fs::path& directory, Random& random) {
     for (int i = 0; i < 3; ++i) {
       if (auto done = store.commit({}); !done) FAIL(done.error().what);
     }
-    if (auto done = store.sync(); !done) FAIL(done.error().what);
     for (const auto& row : store.status().lanes) {
       truth.delivered[row.name] = row.delivered.value();
       if (row.last.value() != truth.last[row.name]) FAIL(row.name << ": last is " << row.last.value());
@@ -168,7 +167,6 @@ void drain(Store& store) {
     idle = batch->empty() ? idle + 1 : 0;
     store.delivered(*batch);
     check(store.commit({}));
-    check(store.sync());
   }
 }
 
@@ -198,7 +196,6 @@ void live(const fs::path& directory) {
     for (const auto& row : store.status().lanes) groups.push_back(group_of(store, row.name, row.last.value(), 40));
     check(store.commit(groups));
   }
-  check(store.sync());
   drain(store);
   end(0, "whole");
 }

@@ -17,6 +17,7 @@ StoreSettings crash_settings(const std::string& directory, std::uint64_t capacit
   settings.directory = directory;
   settings.agent = "crash";
   settings.capacity_bytes = capacity_bytes;
+  settings.journal_bytes = std::uint64_t{128} << 10;  // it comes round every few dozen commits
   settings.lanes = {{"telemetry", 1}, {"alarms", 0}};
   return settings;
 }
@@ -134,7 +135,6 @@ std::string broken_promise(const std::string& directory, std::uint64_t capacity_
         return "commit " + std::to_string(i + 1) + " of 3: " + done.error().what;
       }
     }
-    if (auto done = (*store)->sync(); !done) return "sync: " + done.error().what;
     for (const auto& row : (*store)->status().lanes) now.durable[row.name] = row.durable.value();
   }
   auto store = Store::open(settings, clock);

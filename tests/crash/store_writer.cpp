@@ -37,9 +37,7 @@ int run(const std::string& directory, std::uint64_t seed, std::uint64_t capacity
 
   std::uint64_t delivers = pick(0, 3);  // 0: nobody reads in this life, and the store fills up
   for (; steps > 0; --steps) {
-    auto groups = next_groups(store, clock, [&] { return pick(0, 60); });
-    auto step = pick(0, 9);
-    auto done = step == 0 ? store.sync() : store.commit(groups);
+    auto done = store.commit(next_groups(store, clock, [&] { return pick(0, 60); }));
     if (!done) fail(done.error());
     if (auto more = store.prewrite_step(pick(1, 200'000)); !more) fail(more.error());
     for (const auto& row : store.status().lanes) {

@@ -22,7 +22,8 @@ rate = 20000
 
 
 def test_a_disk_that_another_program_fills_costs_the_oldest_records_and_the_log_tells_of_each(folder):
-    gateway = Gateway(folder, SIMULATOR, listen="off", state=DISK / "state", capacity="64MiB").up()
+    gateway = Gateway(folder, SIMULATOR, listen="off", state=DISK / "state", capacity="64MiB",
+                      buffer='journal_bytes = "1MiB"\ncompression_level = 0').up()
 
     def evicted():
         if not gateway.alive():
@@ -56,7 +57,7 @@ def test_a_disk_that_another_program_fills_costs_the_oldest_records_and_the_log_
 
 if __name__ == "__main__":
     DISK = pathlib.Path(tempfile.mkdtemp(prefix="penstock-full-"))
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(DISK)], capture_output=True, text=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", str(DISK)], capture_output=True, text=True)
     if mounted.returncode != 0:
         os.rmdir(DISK)
         print(f"SKIPPED: no tmpfs can be mounted here: {mounted.stderr.strip()}")

@@ -40,6 +40,7 @@ class Model {
     settings_.directory = folder_.path() / "queue";
     settings_.agent = "model";
     settings_.capacity_bytes = 1 << 20;
+    settings_.journal_bytes = std::size_t{64} << 10 << pick(0, 2);
     settings_.max_record_bytes = 40'000;
     settings_.when_full = static_cast<WhenFull>(pick(0, 2));
     settings_.compression_level = static_cast<int>(pick(0, 1));
@@ -53,10 +54,8 @@ class Model {
       auto what = pick(0, 99);
       if (what < 45)
         append();
-      else if (what < 50)
-        commit({});
       else if (what < 60)
-        must(store_->sync());
+        commit({});
       else if (what < 90)
         forward();
       else if (what < 97)
@@ -274,7 +273,6 @@ class Model {
     for (int i = 0;; ++i) {
       if (i == 10'000) FAIL("not drained");
       must(store_->commit({}));
-      must(store_->sync());
       auto batch = store_->read({});
       if (!batch) FAIL(batch.error().what);
       check(*batch);
