@@ -25,7 +25,7 @@ Result<bool> Store::prewrite_step(std::uint64_t most_bytes) {
 }
 
 bool Store::wants_commit() const {
-  if (inside_->can_delete()) return true;
+  if (inside_->can_delete() || inside_->expiry_is_due()) return true;
   std::lock_guard lock(inside_->mutex);
   const auto& state = inside_->state;
   if (!state.struck.empty() || !state.suspects.empty() || state.close_wanted > state.closed) return true;

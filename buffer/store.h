@@ -18,6 +18,7 @@
 // `damaged.mdb` after damage.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -39,7 +40,9 @@ namespace penstock {
 
 struct LaneSettings {
   std::string name;
-  int priority = 0;  // 0 is served first and evicted last
+  int priority = 0;                     // 0 is served first and evicted last
+  std::chrono::milliseconds max_age{};  // what waits for longer is given up; 0: nothing does
+  double share = 0;                     // of the capacity and of each batch, guaranteed: 0 to 1
 };
 
 struct StoreSettings {
@@ -133,7 +136,7 @@ class Store {
   /// growing two and six times the bytes. To be called between commits, at the caller's pace, until it says false:
   /// the file has its full size, or the disk would have less than a tenth or 64 MiB left.
   Result<bool> prewrite_step(std::uint64_t most_bytes = std::uint64_t{1} << 20);
-  /// True if a commit with no groups would do something: marks to keep, delivered blocks to delete.
+  /// True if a commit with no groups would do something: marks to keep, delivered blocks to delete, records too old.
   bool wants_commit() const;
 
   // --- any thread

@@ -10,6 +10,9 @@ namespace {
 
 // One list of freed pages then fits in one page (lab: 509 entries).
 constexpr std::uint64_t kMostDeletedPages = 500;
+// Records may be older than max_age by one part in so many, and by this: each look may cost a transaction.
+constexpr int kLooksPerAge = 128;
+constexpr BootTime kLeastLook = std::chrono::seconds(1);
 
 }  // namespace
 
@@ -71,7 +74,12 @@ void Store::Inside::pack(Draft& draft) {
 Outcome Store::Inside::write(Draft& draft) {
   Transaction transaction(*environment, Transaction::Access::write);
   examine(transaction, draft);
-  for (const auto& row : draft.blocks) transaction.put(row.key, row.value);
+  if (draft.expires) expire(transaction, draft);
+  for (const auto& row : draft.blocks) {
+    auto key = parse_block_key(row.key);
+    if (key && !transaction.get(row.key)) ++draft.pages[number(key->lane)];
+    transaction.put(row.key, row.value);
+  }
   delete_delivered(transaction, draft);
   return finish(transaction, draft);
 }
@@ -172,11 +180,17 @@ void Store::Inside::delete_delivered(Transaction& transaction, Draft& draft) {
       }
     }
     for (const auto& span : spans) {
-      erase_block(transaction, lane, span);
+      erase(transaction, draft, lane, span);
       marks.dropped = std::max(marks.dropped, span.until(draft.sealed[i]));
-      if (packers[i].open() && packers[i].open_first() == span.first) draft.closing.insert(lane);
     }
   }
+}
+
+void Store::Inside::erase(Transaction& transaction, Draft& draft, Lane lane, const BlockSpan& span) {
+  const auto& packer = packers[number(lane)];
+  erase_block(transaction, lane, span);
+  draft.pages[number(lane)] -= span.pieces;
+  if (packer.open() && packer.open_first() == span.first) draft.closing.insert(lane);
 }
 
 /// Keeps every run from the one holding the oldest undelivered record on, and the ones a checkpoint names before it.
@@ -196,6 +210,7 @@ void Store::Inside::prune_runs(Draft& draft) const {
 
 /// The disk has the draft: as `frame`, or in LMDB.
 void Store::Inside::publish(Draft& draft, const FramePlace* frame, std::uint64_t snapshot) {
+  const BootTime now = clock.boottime();
   std::uint64_t committed = 0;
   {
     std::lock_guard lock(mutex);
@@ -211,7 +226,11 @@ void Store::Inside::publish(Draft& draft, const FramePlace* frame, std::uint64_t
         lane.sealed = draft.sealed[i];
         while (!unsealed[i].empty() && unsealed[i].front().last <= lane.sealed) unsealed[i].pop_front();
         lane.first_block = draft.first_block[i];
+        lane.pages = draft.pages[i];
         if (draft.deleted) lane.tried = marks.delivered;
+        if (draft.expires && !draft.more_to_expire) {
+          lane.look_again = now + std::max<BootTime>(kLeastLook, lane.max_age / kLooksPerAge);
+        }
       }
       lane.marks.last = marks.last;
       lane.marks.dropped = marks.dropped;

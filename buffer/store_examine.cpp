@@ -61,7 +61,7 @@ void Store::Inside::examine_block(Transaction& transaction, Draft& draft, const 
     if (!packed) packer.rewrite(*coder, draft.blocks);
     return;
   }
-  erase_block(transaction, suspect.lane, span);
+  erase(transaction, draft, suspect.lane, span);
   give_up(draft, suspect.lane, span.first, end, Cause::damaged);
 }
 

@@ -40,11 +40,15 @@ inline constexpr int kLowestPriority = 1'000'000;
 struct LaneState {
   std::string name;
   int priority = kLowestPriority;
+  std::chrono::milliseconds max_age{};
+  double share = 0;
   Marks marks;
   Sequence stored_delivered;  // marks.delivered as it is on disk
   Sequence sealed;            // the last sequence that is not in the journal: in LMDB, or in neither any more
   Sequence first_block;       // of the first block in LMDB; 0: it has none
   Sequence tried;             // marks.delivered when delivered blocks were last deleted
+  std::int64_t pages = 0;     // of LMDB, that its blocks fill; counted only when a lane has a share
+  BootTime look_again{};      // for records that are too old, not before
 };
 
 /// The records of a lane in one frame of the journal that is not sealed.
@@ -101,6 +105,7 @@ struct Draft {
   std::vector<Sequence> sealed;  // by lane, as in LaneState
   std::uint64_t sealed_frame = 0;
   std::vector<Sequence> first_block;  // by lane, as in LaneState
+  std::vector<std::int64_t> pages;    // by lane, as in LaneState
   GivenUp given_up{};
   std::set<Suspect> suspects;      // taken up
   std::set<std::uint64_t> struck;  // taken up
@@ -109,6 +114,8 @@ struct Draft {
   std::optional<EpochEntry> fork;
   std::uint32_t forget_runs = 0;  // this many of the oldest
   bool store_run = false;
+  bool expires = false;         // what is too old is looked for...
+  bool more_to_expire = false;  // ...and not all of it was taken
   bool deleted = false;         // of what is delivered, all that could be...
   bool more_to_delete = false;  // ...but for this
 };
@@ -173,6 +180,7 @@ struct Store::Inside {
   Outcome finish(Transaction& transaction, Draft& draft);
   Rows rows_of(const Draft& draft) const;
   void delete_delivered(Transaction& transaction, Draft& draft);
+  void erase(Transaction& transaction, Draft& draft, Lane lane, const BlockSpan& span);
   void prune_runs(Draft& draft) const;
   void publish(Draft& draft, const FramePlace* frame, std::uint64_t snapshot);
 
@@ -185,6 +193,15 @@ struct Store::Inside {
   bool unpack(const FrameHeader& header, Lane lane, Sequence from, std::vector<Record>& records);
   std::optional<Lane> lowest(const Chunk& chunk) const;
   bool deletes_are_due() const;
+
+  // store_expire.cpp: what is too old
+  bool expiry_is_due() const;
+  void expire(Transaction& transaction, Draft& draft);
+  bool expire_blocks(Transaction& transaction, Draft& draft, Lane lane, std::size_t& left);
+  void expire_frames(Draft& draft, Lane lane, std::size_t& left);
+  bool none_too_old(const Boot& boot, BootTime base, std::chrono::milliseconds max_age) const;
+  bool all_too_old(const Boot& boot, std::chrono::milliseconds max_age);
+  bool is_guarded(const Draft& draft, Lane lane) const;
 
   // store_examine.cpp: what readers found damaged
   void examine(Transaction& transaction, Draft& draft);

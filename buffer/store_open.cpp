@@ -157,7 +157,10 @@ Result<void> Store::Inside::load(const SmallRows& rows) {
     LaneState lane;
     lane.name = name->second;
     for (const auto& known : settings.lanes) {
-      if (known.name == lane.name) lane.priority = known.priority;
+      if (known.name != lane.name) continue;
+      lane.priority = known.priority;
+      lane.max_age = known.max_age;
+      lane.share = known.share;
     }
     state.lanes.push_back(std::move(lane));
   }
@@ -222,6 +225,8 @@ Result<void> Store::Inside::enter() {
     auto& made = state.lanes.emplace_back();
     made.name = lane.name;
     made.priority = lane.priority;
+    made.max_age = lane.max_age;
+    made.share = lane.share;
   }
   auto agent = change.get(meta_key("agent"));
   if (agent != settings.agent) {

@@ -10,8 +10,8 @@ namespace {
 constexpr std::size_t kBlocksPerSnapshot = 64;
 // From so many blocks on, what reading has mapped is given back at once: a backlog must not fill the RAM.
 constexpr std::size_t kForgetBlocks = 32;
-// What a lane is sure of in every batch, whatever waits in lanes of higher priority: one part in so many.
-constexpr std::size_t kShare = 20;
+// What a lane is sure of in every batch at least, whatever waits in lanes of higher priority.
+constexpr double kLeastShare = 0.05;
 
 struct CopiedBlock {
   Sequence first;
@@ -73,13 +73,13 @@ class BatchReading {
   DatabaseCode run(Batch& batch) {
     positions_ = history_.delivered;
     auto order = by_priority(view_.lanes);
-    std::size_t backlogs = 0;
-    for (auto i : order) backlogs += has_backlog(i) ? 1 : 0;
+    double shares = 0;  // of those that come later
+    for (auto i : order) shares += has_backlog(i) ? share(i) : 0;
     for (auto i : order) {
       if (!has_backlog(i)) continue;
-      --backlogs;  // now: how many come after this one
-      LaneBudget budget{keep_back(limits_.records, batch.records.size(), backlogs),
-                        keep_back(limits_.bytes, bytes_, backlogs)};
+      shares -= share(i);
+      LaneBudget budget{keep_back(limits_.records, batch.records.size(), shares),
+                        keep_back(limits_.bytes, bytes_, shares)};
       read_lane(i, budget, batch);
     }
     add_counts(batch);
@@ -93,8 +93,11 @@ class BatchReading {
   bool stale() const { return stale_; }
 
  private:
-  static std::size_t keep_back(std::size_t limit, std::size_t used, std::size_t backlogs) {
-    std::size_t most = limit - std::min(limit, limit / kShare * backlogs);
+  double share(std::size_t lane) const { return std::max(kLeastShare, view_.lanes[lane].share); }
+
+  /// What a lane may use of a limit, so that the shares of those after it are left.
+  static std::size_t keep_back(std::size_t limit, std::size_t used, double shares) {
+    auto most = static_cast<std::size_t>(static_cast<double>(limit) * std::clamp(1 - shares, 0.0, 1.0));
     return most > used ? most - used : 0;
   }
 

@@ -73,8 +73,12 @@ void Store::Inside::place_frames() {
   for (std::size_t i = 0; i < unsealed.size(); ++i) {
     auto& lane = state.lanes[i];
     if (!unsealed[i].empty()) lane.sealed = unsealed[i].front().first.previous();
-    auto block = BlockWalk(snapshot, Lane{static_cast<std::uint16_t>(i)}).next();
+    // Counted only where somebody asks for it: it reads every key.
+    bool any_share = std::any_of(state.lanes.begin(), state.lanes.end(), [](const auto& one) { return one.share > 0; });
+    BlockWalk walk(snapshot, Lane{static_cast<std::uint16_t>(i)});
+    auto block = walk.next();
     if (block) lane.first_block = block->first;
+    for (; any_share && block; block = walk.next()) lane.pages += block->pieces;
   }
 }
 

@@ -125,20 +125,33 @@ bool Store::Inside::evict() {
   return let_pages_ripen() && evict_pages(1, &any) == Outcome::done && any;
 }
 
-/// The lane with the lowest priority, among equals the one with the oldest first block.
+/// It has no more than its guaranteed share.
+bool Store::Inside::is_guarded(const Draft& draft, Lane lane) const {
+  auto pages = static_cast<double>(draft.pages[number(lane)]);
+  auto share = state.lanes[number(lane)].share;
+  return share > 0 && pages <= share * static_cast<double>(environment->pages().capacity);
+}
+
+/// The lane with the lowest priority, among equals the one with the oldest first block. One that has no more than its
+/// guaranteed share comes only when all have no more.
 std::optional<Lane> Store::Inside::next_victim(Transaction& transaction, const Draft& draft) const {
   std::optional<Lane> victim;
+  bool guarded = true;
   int lowest = 0;
   std::int64_t oldest = 0;
   for (std::size_t i = 0; i < draft.marks.size(); ++i) {
     Lane lane{static_cast<std::uint16_t>(i)};
-    if (victim && state.lanes[i].priority < lowest) continue;
+    bool has_no_more = is_guarded(draft, lane);
+    if (victim && has_no_more && !guarded) continue;
+    bool better = victim && guarded && !has_no_more;
+    if (victim && !better && state.lanes[i].priority < lowest) continue;
     auto span = BlockWalk(transaction, lane).next();
     if (!span) continue;
     auto value = transaction.get(block_key(lane, span->first));
     auto wall = value && value->size() >= kBlockHeaderBytes ? load_little<std::int64_t>(value->data() + 104) : 0;
-    if (victim && state.lanes[i].priority == lowest && wall >= oldest) continue;
+    if (victim && !better && state.lanes[i].priority == lowest && wall >= oldest) continue;
     victim = lane;
+    guarded = has_no_more;
     lowest = state.lanes[i].priority;
     oldest = wall;
   }
@@ -149,9 +162,11 @@ Outcome Store::Inside::evict_pages(std::uint64_t pages, bool* any) {
   Draft draft = begin_draft();
   draft.suspects.clear();  // later, when there is room
   Transaction transaction(*environment, Transaction::Access::write);
+  std::optional<int> priority;  // of all that goes: what follows may be spared by less
   while (pages > 0) {
     auto lane = next_victim(transaction, draft);
-    if (!lane) break;
+    if (!lane || (priority && *priority != state.lanes[number(*lane)].priority)) break;
+    priority = state.lanes[number(*lane)].priority;
     auto& marks = draft.marks[number(*lane)];
     auto span = BlockWalk(transaction, *lane).next();
     if (!span) break;
@@ -159,9 +174,7 @@ Outcome Store::Inside::evict_pages(std::uint64_t pages, bool* any) {
     marks.dropped = std::max(marks.dropped, last);
     if (auto* next = draft.ledger.following(*lane, span->first)) last = std::min(last, next->first.previous());
     give_up(draft, *lane, span->first, last, Cause::evicted);
-    erase_block(transaction, *lane, *span);
-    auto& packer = packers[number(*lane)];
-    if (packer.open() && packer.open_first() == span->first) draft.closing.insert(*lane);
+    erase(transaction, draft, *lane, *span);
     pages -= std::min<std::uint64_t>(pages, span->pieces);
     *any = true;
   }

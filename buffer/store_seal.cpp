@@ -59,8 +59,8 @@ Outcome Store::Inside::seal_step() {
         victim = next_victim(snapshot, draft);
       }
       auto mine = lowest(chunk);
-      bool mine_goes_first =
-          mine && (!victim || state.lanes[number(*mine)].priority > state.lanes[number(*victim)].priority);
+      bool mine_goes_first = mine && !(victim && is_guarded(draft, *mine)) &&
+                             (!victim || state.lanes[number(*mine)].priority > state.lanes[number(*victim)].priority);
       if (mine_goes_first) {
         sacrificed.insert(*mine);
         continue;

@@ -53,6 +53,7 @@ Draft Store::Inside::begin_draft() {
       draft.marks.push_back(lane.marks);
       draft.sealed.push_back(lane.sealed);
       draft.first_block.push_back(lane.first_block);
+      draft.pages.push_back(lane.pages);
     }
     draft.ledger = state.ledger;
     draft.struck = state.struck;
@@ -107,18 +108,22 @@ Result<void> Store::Inside::commit(std::span<const Group> groups) {
                           counts.used, counts.capacity, journal->used_bytes(), journal->bytes()));
 }
 
-/// What is due in LMDB before a commit: damage to look at, delivered blocks to delete, small rows that grow too many.
+/// What is due in LMDB before a commit: damage to look at, records that are too old, delivered blocks to delete, small rows
+/// that grow too many.
 Result<void> Store::Inside::tend(bool idle) {
   bool due = [&] {
     std::lock_guard lock(mutex);
     return !state.suspects.empty() || overlay.size() > kMostOverlay;
   }();
-  due = due || deletes_are_due() || (idle && can_delete());
+  const bool expires = expiry_is_due();
+  due = due || expires || deletes_are_due() || (idle && can_delete());
   if (!due) return {};
   Draft draft = begin_draft();
+  draft.expires = expires;
   auto outcome = write(draft);
   if (outcome == Outcome::no_room && let_pages_ripen()) {
     draft = begin_draft();
+    draft.expires = expires;
     outcome = write(draft);
   }
   return outcome == Outcome::broken ? failed() : Result<void>();

@@ -110,6 +110,10 @@ class Loader {
       lanes.back().name = member->name;
     }
     if (given->value.type != Value::Type::table || given->value.members.empty()) lanes = Settings{}.lanes;
+    double shares = 0;
+    for (const auto& lane : lanes) shares += lane.share;
+    if (shares > 100)
+      problem(given->value.place, fmt::format("the shares of all lanes are {}%, expected at most 100%", shares));
     if (lanes.size() > 64)
       problem(given->value.place, fmt::format("lanes has {} lanes, expected at most 64", lanes.size()));
   }

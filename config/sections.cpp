@@ -91,7 +91,17 @@ KeyTable buffer_keys() {
 KeyTable lane_keys() {
   return Keys<LaneSection>()
       .key("priority", &LaneSection::priority, "0 is sent first and evicted last; lanes may share a priority.")
-      .between(0, 1000);
+      .between(0, 1000)
+      .key(
+          "max_age", &LaneSection::max_age,
+          "Records that wait for longer are given up, counted and told to Kafka as a gap. Only time that surely passed "
+          "counts: a clock that jumps expires nothing. Not given: none is too old.")
+      .between(1s, 10 * 365 * 24h)
+      .example("\"90d\"")
+      .percentage("share", &LaneSection::share,
+                  "Of capacity and of what is sent, guaranteed to this lane: so much of it is evicted last of all, and "
+                  "goes along with every batch.")
+      .between(0, 100);
 }
 
 KeyTable kafka_keys() {

@@ -39,6 +39,8 @@ struct BufferSettings {
 struct LaneSection {
   std::string name;
   int priority = 0;
+  std::optional<std::chrono::milliseconds> max_age = std::nullopt;
+  double share = 0;  // percent
   bool operator==(const LaneSection&) const = default;
 };
 

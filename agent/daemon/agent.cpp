@@ -46,7 +46,9 @@ StoreSettings store_settings(const Settings& settings) {
   store.compression_level = settings.buffer.compression_level;
   store.when_full = settings.buffer.when_full;
   store.lanes.clear();
-  for (const auto& lane : settings.lanes) store.lanes.push_back({lane.name, lane.priority});
+  for (const auto& lane : settings.lanes) {
+    store.lanes.push_back({lane.name, lane.priority, lane.max_age.value_or(0ms), lane.share / 100});
+  }
   return store;
 }
 

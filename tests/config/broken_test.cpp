@@ -54,6 +54,16 @@ when_ful = "block"
 f:9:1: buffer.comit_bytes is not a key of Penstock, did you mean "commit_bytes"?
 f:10:1: buffer.when_ful is not a key of Penstock, did you mean "when_full"?
 )~"},
+    {R"~(@[lanes.a]
+share = "60%"
+max_age = "1 day"
+[lanes.b]
+share = "50%"
+)~",
+     R"~(f:5:1: drivers.d.lane is "telemetry", expected one of the lanes a, b
+f:7:1: the shares of all lanes are 110%, expected at most 100%
+f:9:11: lanes.a.max_age is "1 day", expected a duration from "1s" to "3650d", did you mean "1d"?
+)~"},
     {R"~(@[buffer]
 zebra = 1
 )~",
@@ -592,7 +602,7 @@ prio = 2
 [lane.x]
 [topic]
 )~",
-     R"~(f:9:1: lanes.telemetry.prio is not a key of Penstock, expected one of priority
+     R"~(f:9:1: lanes.telemetry.prio is not a key of Penstock, expected one of priority, max_age, share
 f:11:16: kafka.properties."a" cannot be read from "/etc/none"
 f:12:2: lane is not a section of Penstock, did you mean "lanes"?
 f:13:2: topic is not a section of Penstock, it belongs to [kafka]
