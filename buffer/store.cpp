@@ -15,7 +15,7 @@ Result<std::unique_ptr<Store>> Store::open(const StoreSettings& settings, const 
 Store::Store(std::unique_ptr<Inside> inside) : inside_(std::move(inside)) {}
 
 Store::~Store() {
-  if (inside_->failure.empty()) (void)inside_->seal_everything();
+  if (inside_->failure.empty()) (void)inside_->seal_everything(Store::Inside::MayEvict::no);
 }
 
 Result<void> Store::commit(std::span<const Group> groups) { return inside_->commit(groups); }

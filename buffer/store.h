@@ -118,8 +118,8 @@ class Store {
   /// word size, permission or lock; nothing was touched, the text says why. `full`: no room to mend it, or to begin.
   /// `broken`: the disk cannot be used.
   static Result<std::unique_ptr<Store>> open(const StoreSettings& settings, const Clock& clock);
-  /// Orderly end: what is not delivered moves from the journal into LMDB, so that the next open has less to read. Never
-  /// throws, never needed for correctness.
+  /// Orderly end: what is not delivered moves from the journal into LMDB as long as there is room, so that the next open
+  /// has less to read. Gives up nothing, never throws, never needed for correctness.
   ~Store();
   Store(const Store&) = delete;
   Store& operator=(const Store&) = delete;

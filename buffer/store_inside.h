@@ -185,8 +185,10 @@ struct Store::Inside {
   void publish(Draft& draft, const FramePlace* frame, std::uint64_t snapshot);
 
   // store_seal.cpp: from the journal into LMDB
-  Outcome seal_step();        // of the oldest frames, as much as one transaction should hold
-  Outcome seal_everything();  // room: the journal is empty
+  enum class MayEvict { no, yes };
+  Outcome seal_step(
+      MayEvict may_evict = MayEvict::yes);  // of the oldest frames, as much as one transaction should hold
+  Outcome seal_everything(MayEvict may_evict = MayEvict::yes);
   Chunk gather(Draft& draft, std::size_t most_raw_bytes, const std::set<Lane>& sacrificed);
   bool take_frame(Draft& draft, std::uint64_t number, const std::set<Lane>& sacrificed, Chunk& chunk,
                   std::vector<std::size_t>& next);

@@ -26,7 +26,7 @@ bool Store::Inside::deletes_are_due() const {
   return records >= kWorthDeleting;
 }
 
-Outcome Store::Inside::seal_step() {
+Outcome Store::Inside::seal_step(MayEvict may_evict) {
   std::set<Lane> sacrificed;
   std::size_t most = kChunkRawBytes;
   bool ripened = false;
@@ -52,7 +52,7 @@ Outcome Store::Inside::seal_step() {
       if (outcome == Outcome::broken) return outcome;
       if (outcome == Outcome::done) continue;
     }
-    if (settings.when_full == WhenFull::evict_oldest) {
+    if (may_evict == MayEvict::yes && settings.when_full == WhenFull::evict_oldest) {
       std::optional<Lane> victim;
       {
         Transaction snapshot(*environment, Transaction::Access::read);
@@ -85,10 +85,10 @@ Outcome Store::Inside::seal_step() {
   return Outcome::no_room;
 }
 
-Outcome Store::Inside::seal_everything() {
+Outcome Store::Inside::seal_everything(MayEvict may_evict) {
   while (sealed_frame < journal->last()) {
     auto before = sealed_frame;
-    auto outcome = seal_step();
+    auto outcome = seal_step(may_evict);
     if (outcome != Outcome::done) return outcome;
     if (sealed_frame == before) break;
   }

@@ -43,7 +43,7 @@ KeyTable buffer_keys() {
             "Part of capacity for the journal, where each commit is written first; at most a quarter of it. It is "
             "written "
             "once when the queue is made and keeps that size.")
-      .between(64 * kKiB, 1 * kGiB)
+      .between(1 * kMiB, 1 * kGiB)
       .key("commit_interval", &BufferSettings::commit_interval,
            "Records wait at most this long for a commit to disk: what a power cut may take from sources that cannot "
            "resend. Shorter costs flash wear.")

@@ -128,6 +128,10 @@ Result<void> Agent::open_store() {
     spdlog::log(mended->outcome == Mended::Outcome::found_whole ? spdlog::level::warn : spdlog::level::err, "{}: {}",
                 with.directory.string(), describe(*mended));
   }
+  if (auto lost = store_->status().frames_lost; lost != 0) {
+    spdlog::error("{}: {} commits in the journal are damaged; the records they held will be told as gaps",
+                  with.directory.string(), lost);
+  }
   return {};
 }
 

@@ -142,6 +142,19 @@ TEST_CASE("the lowest priority is evicted first, the highest last", "[store][ful
   CHECK(f.store->status().given_up == std::vector<std::pair<Cause, std::uint64_t>>{{Cause::evicted, told}});
 }
 
+TEST_CASE("an orderly end of a full store gives up nothing", "[store][full]") {
+  SmallStore f(WhenFull::evict_oldest);
+  f.open();
+  while (f.lane().dropped == Sequence()) REQUIRE(f.put_noise().ok());
+  for (int i = 0; i < 5; ++i) REQUIRE(f.put_noise().ok());
+  auto before = f.lane();
+  REQUIRE(f.store->status().journal_used_bytes > 0);
+  for (int i = 0; i < 3; ++i) f.reopen();
+  CHECK(f.lane().dropped == before.dropped);
+  CHECK(f.lane().records == before.records);
+  CHECK(f.read().records.size() == before.records);
+}
+
 TEST_CASE("block takes nothing, says full with the numbers, and goes on once there is room", "[store][full]") {
   SmallStore f(WhenFull::block);
   f.open();
