@@ -10,7 +10,7 @@
 // order, and of the commit in progress all or nothing. The delivered marks may be older than what Kafka has; never newer.
 //
 // Fullness: at `capacity_bytes` or on a full disk the policy `when_full` decides. What is given up is in the ledger in
-// the same commit. 256 pages are kept in reserve so that giving up always has room to work.
+// the same commit. 256 pages, written already, are kept in reserve so that giving up always has room to work.
 //
 // Damage: open() finds and mends what would lead LMDB astray. Met later it is `broken`, and a mark makes the next open look.
 //

@@ -213,8 +213,11 @@ struct Store::Inside {
 
   // store_room.cpp: fullness of LMDB
   std::uint64_t reserve_pages() const;
-  std::uint64_t available_pages() const;  // above the reserve
-  bool has_room_for(const Draft& draft) const;
+  std::uint64_t pages_on_disk() const;
+  std::string fullness() const;
+  std::uint64_t free_pages(std::uint64_t kept, std::uint64_t wanted);
+  std::uint64_t available_pages(std::uint64_t wanted);  // above the reserve
+  bool has_room_for(const Draft& draft);
   double pages_for(const Group& group) const;
   /// Per group: nothing = it is taken, or the cause for which its records are given up. `full`: wait.
   Result<std::vector<std::optional<Cause>>> make_room(std::span<const Group> groups, std::uint64_t at_least);

@@ -24,15 +24,45 @@ std::uint64_t Store::Inside::reserve_pages() const {
   return std::min(kReservePages, environment->pages().capacity / 8);
 }
 
-std::uint64_t Store::Inside::available_pages() const {
-  auto free = environment->pages().free;
-  auto reserve = reserve_pages();
-  return free > reserve ? free - reserve : 0;
+std::uint64_t Store::Inside::pages_on_disk() const {
+  std::error_code none;
+  auto bytes = std::filesystem::file_size(directory.path() / "data.mdb", none);
+  return none ? 0 : std::min<std::uint64_t>(environment->pages().capacity, bytes / environment->page_bytes());
 }
 
-/// The estimate was too low for these records when this is false.
-bool Store::Inside::has_room_for(const Draft& draft) const {
-  return draft.blocks.size() <= 1 || available_pages() + reserve_pages() / 2 >= draft.blocks.size() + kOverheadPages;
+/// What is full, with the numbers that tell a full disk from a full store.
+std::string Store::Inside::fullness() const {
+  auto counts = environment->pages();
+  auto text = fmt::format("{}: {} of {} pages and {} of {} bytes of the journal are in use", directory.path().string(),
+                          counts.used, counts.capacity, journal->used_bytes(), journal->bytes());
+  struct statvfs disk {};
+  if (auto written = pages_on_disk(); written < counts.capacity && ::statvfs(directory.path().c_str(), &disk) == 0) {
+    text += fmt::format("; the file has {} pages, the disk {} bytes left for more", written,
+                        static_cast<std::uint64_t>(disk.f_bavail) * disk.f_frsize);
+  }
+  return text;
+}
+
+/// Free besides `kept`, and on disk: a reserve that the disk has no room for would be none. A file that is not pre-written
+/// so far yet grows, so that `wanted` are free if the disk can give them.
+std::uint64_t Store::Inside::free_pages(std::uint64_t kept, std::uint64_t wanted) {
+  const auto counts = environment->pages();
+  const auto not_free = counts.used + kept;
+  auto pages = pages_on_disk();
+  if (auto all = std::min(counts.capacity, not_free + wanted); pages < all) {
+    // Whatever keeps the file from growing, it has the pages it has.
+    (void)prewrite_step((all - pages) * environment->page_bytes(), 0);
+    pages = pages_on_disk();
+  }
+  return pages > not_free ? pages - not_free : 0;
+}
+
+std::uint64_t Store::Inside::available_pages(std::uint64_t wanted) { return free_pages(reserve_pages(), wanted); }
+
+/// The estimate was too low for these records when this is false. They may take half of the reserve, not the rest of it.
+bool Store::Inside::has_room_for(const Draft& draft) {
+  auto needed = draft.blocks.size() + kOverheadPages;
+  return free_pages(reserve_pages() / 2, needed) >= needed;
 }
 
 /// Roughly; a record larger than a page is taken to be incompressible.
@@ -79,26 +109,24 @@ Result<std::vector<std::optional<Cause>>> Store::Inside::make_room(std::span<con
   for (const auto& group : groups) sum += pages.emplace_back(pages_for(group));
   auto estimate = sum == 0 ? 0.0 : sum + static_cast<double>(state.lanes.size()) + 8;
   auto need = std::max(at_least, static_cast<std::uint64_t>(estimate));
-  if (available_pages() >= need) return fates;
+  if (available_pages(need) >= need) return fates;
 
-  while (available_pages() < need && can_delete()) {  // what Kafka has goes before anything is given up
+  while (available_pages(need) < need && can_delete()) {  // what Kafka has goes before anything is given up
     Draft draft = begin_draft();
     auto outcome = write(draft);
     if (outcome == Outcome::broken) return failed();
     if (outcome == Outcome::no_room && !let_pages_ripen()) break;
   }
   bool evicts = settings.when_full == WhenFull::evict_oldest;
-  while (evicts && available_pages() < need && evict()) {
+  while (evicts && available_pages(need) < need && evict()) {
   }
   if (!failure.empty()) return failed();
-  auto available = static_cast<double>(available_pages());
+  auto available = static_cast<double>(available_pages(need));
   if (available >= static_cast<double>(need)) return fates;
 
   bool hopeless = empty();  // nothing more can leave: what does not fit now never will
   if (!hopeless && settings.when_full != WhenFull::reject_newest) {
-    auto counts = environment->pages();
-    return full(fmt::format("{}: {} of {} pages in use, {} more are needed", directory.path().string(), counts.used,
-                            counts.capacity, need));
+    return full(fmt::format("{}, {} pages more are needed", fullness(), need));
   }
   // As many groups as fit, in order. When the estimate was proved wrong, by that factor.
   double factor = estimate > 0 ? std::max(1.0, static_cast<double>(need) / estimate) : 1.0;

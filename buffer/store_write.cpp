@@ -103,9 +103,7 @@ Result<void> Store::Inside::commit(std::span<const Group> groups) {
     if (settings.when_full != WhenFull::reject_newest) break;
     std::fill(fates.begin(), fates.end(), Cause::refused);
   }
-  auto counts = environment->pages();
-  return full(fmt::format("{}: {} of {} pages and {} of {} bytes of the journal are in use", directory.path().string(),
-                          counts.used, counts.capacity, journal->used_bytes(), journal->bytes()));
+  return full(fullness());
 }
 
 /// What is due in LMDB before a commit: damage to look at, records that are too old, delivered blocks to delete, small rows
@@ -138,7 +136,7 @@ Result<void> Store::Inside::commit_directly(std::span<const Group> groups) {
   for (int attempt = 0; attempt < kMostAttempts; ++attempt) {
     auto fates = make_room(groups, at_least);
     if (sealed == Outcome::no_room) {
-      if (settings.when_full != WhenFull::reject_newest) return full(directory.path().string() + ": full");
+      if (settings.when_full != WhenFull::reject_newest) return full(fullness());
       fates = std::vector<std::optional<Cause>>(groups.size(), Cause::refused);
     }
     if (!fates) return fates.error();
@@ -166,9 +164,9 @@ Result<void> Store::Inside::commit_directly(std::span<const Group> groups) {
       continue;
     }
     if (!failure.empty()) return failed();
-    at_least = std::max(at_least, available_pages()) + 32;
+    at_least = std::max(at_least, available_pages(0)) + 32;
   }
-  return full(fmt::format("{}: no room after {} attempts", directory.path().string(), kMostAttempts));
+  return full(fmt::format("{}, no room after {} attempts", fullness(), kMostAttempts));
 }
 
 void Store::Inside::take_in(std::span<const Group> groups, const std::vector<std::optional<Cause>>& fates,
@@ -265,7 +263,7 @@ Result<void> Store::Inside::settle(const Settlement& settlement) {
     if (!let_pages_ripen()) break;
   }
   if (!failure.empty()) return failed();
-  return full(fmt::format("{}: no room to settle with the checkpoint", directory.path().string()));
+  return full(fmt::format("{}, no room to settle with the checkpoint", fullness()));
 }
 
 }  // namespace penstock

@@ -20,67 +20,17 @@ import pathlib
 import random
 import shutil
 import signal
-import stat
 import subprocess
 import sys
 import tempfile
 import time
 
+from loop_device import call, enter_namespace, mounted, skip, unmount
+
+PART = "powercut-device"
 DISK_BYTES = 160 << 20  # the store leaves 64 MiB free when it pre-writes
 RUNS = [(1 << 20, 4096), (16 << 20, 4096), (1 << 20, 1024), (16 << 20, 1024)]  # the store's capacity, the block size of ext4
 WITHOUT_FLUSH = 25  # states per run to show that a missing flush is seen
-
-
-def call(*words, **more):
-    done = subprocess.run([str(word) for word in words], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, **more)
-    if done.returncode != 0:
-        raise RuntimeError(f"{words[0]} ended with {done.returncode}: {(done.stderr or done.stdout).strip()}")
-    return done.stdout
-
-
-def skip(why):
-    print(f"SKIPPED: powercut-device: {why}")
-    sys.exit(1 if os.environ.get("PENSTOCK_DEMAND_E2E") else 77)
-
-
-def attach(image, direct_io):
-    """The loop device; another program may be faster to take the free one, and where there is no udev it may lack a name."""
-    for attempt in range(50):
-        loop = call("losetup", "--find").strip()
-        if not os.path.exists(loop):
-            os.mknod(loop, 0o600 | stat.S_IFBLK, os.makedev(7, int(loop.removeprefix("/dev/loop"))))
-        try:
-            call("losetup", f"--direct-io={'on' if direct_io else 'off'}", loop, image)
-            return loop
-        except RuntimeError:
-            if attempt == 49:
-                raise
-            time.sleep(0.1)
-
-
-@contextlib.contextmanager
-def mounted(image, at, direct_io):
-    """ext4 in a file. The loop device is detached at once, which means: when it is unmounted."""
-    loop = attach(image, direct_io)
-    try:
-        call("mount", "-t", "ext4", loop, at)
-    finally:
-        call("losetup", "--detach", loop)
-    try:
-        yield at
-    finally:
-        unmount(at)
-
-
-def unmount(at):
-    """What was busy for a moment is not for long."""
-    for attempt in range(50):
-        try:
-            return call("umount", at)
-        except RuntimeError:
-            if attempt == 49:
-                raise
-            time.sleep(0.1)
 
 
 @contextlib.contextmanager
@@ -92,7 +42,7 @@ def recorded_disk(build, folder, log):
         deadline = time.monotonic() + 10
         while not (folder / "disk").exists():
             if recorder.poll() is not None or time.monotonic() > deadline:
-                skip("FUSE cannot be mounted here")
+                skip(PART, "FUSE cannot be mounted here")
             time.sleep(0.01)
         yield folder
     finally:
@@ -193,20 +143,11 @@ if __name__ == "__main__":
     parser.add_argument("build", type=lambda path: pathlib.Path(path).resolve())
     parser.add_argument("--states", type=int, default=600)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().getrandbits(32))
-    parser.add_argument("--in-namespace", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if not given.in_namespace:
-        if os.geteuid() != 0:
-            skip("only root can mount")
-        for path in ("/dev/fuse", "/dev/loop-control"):
-            if not os.path.exists(path):
-                skip(f"there is no {path}")
-        if shutil.which("mkfs.ext4") is None:
-            skip("mkfs.ext4 is not installed")
-        if not (given.build / "block_recorder").exists():
-            skip(f"{given.build}/block_recorder is not built: it needs libfuse3-dev")
-        if subprocess.run(["unshare", "--mount", "true"]).returncode != 0:
-            skip("no mount namespace can be made here")
-        os.execvp("unshare", ["unshare", "--mount", sys.executable, *sys.argv, "--in-namespace", "--seed", str(given.seed)])
+    if not os.path.exists("/dev/fuse"):
+        skip(PART, "there is no /dev/fuse")
+    if not (given.build / "block_recorder").exists():
+        skip(PART, f"{given.build}/block_recorder is not built: it needs libfuse3-dev")
+    enter_namespace(PART)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of everything that cleans up
     sys.exit(main(given.build, given.states, given.seed))
