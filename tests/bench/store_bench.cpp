@@ -177,7 +177,8 @@ void counts(const Path& folder, std::size_t group, std::uint64_t commits, const 
       // From the time on when the journal moves into data.mdb as fast as it fills.
       auto commit = [&] { queue.commit(supply.groups[supply.next()]); };
       while (queue.status().seals < 3) commit();
-      counted = count(folder, std::max<std::uint64_t>(commits, 2'000), commit);
+      commits = std::max<std::uint64_t>(commits, 2'000);
+      counted = count(folder, commits, commit);
     }
   } else {
     PlainLog log(folder / "plain.log", who == "growing" ? PlainLog::Shape::growing : PlainLog::Shape::prewritten,
