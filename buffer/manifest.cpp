@@ -5,6 +5,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 #include <cerrno>
 #include <charconv>
@@ -28,9 +29,16 @@ Error system_error(const std::filesystem::path& path, std::string_view doing) {
 }
 
 std::string as_text(const Manifest& manifest) {
-  return fmt::format("format = {}\nword_bits = {}\npage_bytes = {}\ncapacity = {}\njournal_seed = {}\n",
-                     manifest.format, manifest.word_bits, manifest.page_bytes, manifest.capacity,
-                     manifest.journal_seed);
+  std::string text =
+      fmt::format("format = {}\nword_bits = {}\npage_bytes = {}\ncapacity = {}\njournal_seed = {}\n", manifest.format,
+                  manifest.word_bits, manifest.page_bytes, manifest.capacity, manifest.journal_seed);
+  return text + fmt::format("check = {}\n", XXH3_64bits(text.data(), text.size()));
+}
+
+/// The last line is the XXH3-64 of those before it: a seed with one digit wrong would make the whole journal noise.
+bool holds_check(std::string_view text, std::uint64_t check) {
+  auto before = text.substr(0, text.rfind("check = "));
+  return before.size() < text.size() && XXH3_64bits(before.data(), before.size()) == check;
 }
 
 /// Unknown names are left alone: a later version may add some without changing the format.
@@ -116,6 +124,10 @@ Result<Manifest> StoreDirectory::read() const {
   if (values["word_bits"] != manifest.word_bits) {
     return rejected(fmt::format("{}: a store of a {}-bit program cannot be opened by this {}-bit one", path.string(),
                                 values["word_bits"], manifest.word_bits));
+  }
+  bool checked = values.count("check") != 0;
+  if (checked ? !holds_check(text, values["check"]) : manifest.format != kFormatWithoutJournal) {
+    return rejected(fmt::format("{}: damaged: its last line is not the check of the lines before it", path.string()));
   }
   manifest.page_bytes = values["page_bytes"];
   manifest.capacity = values["capacity"];

@@ -15,6 +15,7 @@
 
 #include "buffer/database.h"
 #include "buffer/descriptor.h"
+#include "buffer/journal.h"
 #include "buffer/mend_child.h"
 #include "buffer/page_check.h"
 #include "buffer/salvage.h"
@@ -25,6 +26,7 @@ namespace {
 
 constexpr const char* kDataName = "data.mdb";
 constexpr const char* kLockName = "lock.mdb";
+constexpr const char* kJournalName = "journal";
 constexpr const char* kManifestName = "manifest";
 constexpr const char* kDamagedName = "damaged.mdb";
 constexpr const char* kSalvagedName = "salvaged";
@@ -110,7 +112,7 @@ class Mending {
     if (auto cleared = clear_salvaged(); !cleared) return cleared.error();
 
     file_ = Descriptor(::open((path_ / kDataName).c_str(), O_RDONLY | O_CLOEXEC));
-    if (!file_ && errno == ENOENT) return begin_anew("data.mdb is missing", {});
+    if (!file_ && errno == ENOENT) return make_whole(FilePages(file_, system_page_bytes()), "data.mdb is missing");
     if (!file_) return mend_error(path_ / kDataName, "open it", errno);
     struct stat info {};
     if (::fstat(file_.get(), &info) != 0) return mend_error(path_ / kDataName, "look at it", errno);
@@ -197,7 +199,8 @@ class Mending {
     mended.newest_may_be_missing = saved->newest_may_be_missing;
     mended.states_may_be_old = saved->states_may_be_old;
     mended.new_epoch = saved->new_epoch;
-    auto text = as_text(mended, system_page_bytes(), saved->used_pages * pages.page_bytes());
+    auto text = as_text(mended, system_page_bytes(),
+                        saved->used_pages < pages.count() ? saved->used_pages * pages.page_bytes() : 0);
     file_.reset();
     if (auto written = announce(text); !written) {
       (void)clear_salvaged();
@@ -216,6 +219,8 @@ class Mending {
     settings.lanes = settings_.lanes;
     settings.now = settings_.now;
     settings.progress = settings_.progress;
+    settings.format = manifest_.format;
+    ask_journal(settings);
     auto saved = salvage(pages, settings, &nothing_found_);
     if (!saved) return saved.error();
     // What was written must be what LMDB can be given: else this disk does not keep what it is told.
@@ -228,6 +233,21 @@ class Mending {
     }
     if (::fsync(file.get()) != 0) return mend_error(into / kDataName, "sync it", errno);
     return saved;
+  }
+
+  /// The journal beside it may be whole, and then all that is not yet in LMDB is in it.
+  void ask_journal(SalvageSettings& settings) const {
+    if (manifest_.format == kFormatWithoutJournal) return;
+    auto journal = Journal::open(path_ / kJournalName, manifest_.journal_seed);
+    if (!journal) return;
+    for (const auto& frame : (*journal)->recover(0, 0)) {
+      if (settings.epochs.empty() || settings.epochs.back() != frame.header.epoch) {
+        settings.epochs.push_back(frame.header.epoch);
+      }
+      for (const auto& span : frame.header.spans) {
+        settings.lanes_seen = std::max<std::size_t>(settings.lanes_seen, number(span.lane) + std::size_t{1});
+      }
+    }
   }
 
   /// From here on the salvaged file is the store's.
@@ -339,7 +359,8 @@ std::string describe(const Mended& mended) {
     case Mended::Outcome::salvaged: break;
   }
   std::string text = fmt::format(
-      "the store was damaged ({}) and has been salvaged: {} records kept, {} lost, {} of {} pages unreadable",
+      "the store was damaged ({}) and has been salvaged: {} records kept besides the journal's, {} lost, {} of {} "
+      "pages unreadable",
       mended.why, mended.records, mended.lost, mended.unreadable_pages, mended.pages);
   if (mended.newest_may_be_missing) text += "; records of the last commits may be missing besides";
   if (mended.states_may_be_old) text += "; what drivers remembered may be that of an earlier commit";

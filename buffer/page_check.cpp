@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "buffer/meta.h"
@@ -12,6 +13,7 @@ namespace penstock {
 namespace {
 
 constexpr std::uint16_t kIntegerKey = 8;
+constexpr std::size_t kBlockKeyBytes = 11;  // without a fragment's number
 constexpr std::uint64_t kMostUnwritten = 4096;
 
 class Checking {
@@ -171,11 +173,23 @@ class Checking {
     auto key = nodes[i].key;
     if (free ? key.size() != kPageWord : key.empty()) return false;
     if (i > (leaf ? 0 : 1) && !less(nodes[i - 1].key, key, free)) return false;
-    if (bounds.low && less(key, *bounds.low, free)) return false;
-    return !bounds.high || less(key, *bounds.high, free);
+    if (i == (leaf ? 0u : 1u) && bounds.low && less(key, *bounds.low, free)) return false;
+    return i + 1 != nodes.size() || !bounds.high || less(key, *bounds.high, free);
+  }
+
+  /// Whatever has fragments has all of them up to its last: a key that turned within its order would hide records.
+  bool key_follows(std::string_view key) {
+    if (is_small_row(key)) return true;
+    auto before = std::exchange(block_before_, parse_block_key(key));
+    if (key[0] != '\x01') return true;
+    if (!block_before_ || block_before_->first == Sequence()) return false;
+    if (key.size() == kBlockKeyBytes) return true;
+    return before && before->lane == block_before_->lane && before->first == block_before_->first &&
+           before->fragment + 1 == block_before_->fragment;
   }
 
   bool check_row(const Node& node, Counts& counts) {
+    if (!key_follows(node.key)) return damaged("a block's key is out of place");
     std::string big;
     auto value = node.value;
     if (node.big) {
@@ -240,6 +254,7 @@ class Checking {
   MetaPage meta_;
   std::vector<bool> seen_;
   std::uint64_t taken_ = 0;
+  std::optional<BlockKey> block_before_;
   std::uint64_t checked_ = 0, unchecked_ = 0;
   bool format_ = false;
 };

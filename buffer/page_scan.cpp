@@ -168,10 +168,12 @@ class Scanning {
   }
 
   void look_at(std::uint64_t number, std::string_view page) {
-    bool current = found_.newest_known && (on(block_pages_, number) || on(leaf_pages_, number));
-    if (found_.newest_known && !current && (on(free_pages_, number) || number > last_page_)) return;
+    // What the newest snapshot holds there: a leaf in the place of a block, or the other way round, is not from it.
+    const bool block = found_.newest_known && on(block_pages_, number);
+    const bool current = found_.newest_known && on(leaf_pages_, number);
+    if (found_.newest_known && !block && !current && (on(free_pages_, number) || number > last_page_)) return;
     if (page.substr(kPageHeaderBytes, 4) == "PSBK") {
-      take_block(number, page, kPageHeaderBytes, page.size() - kPageHeaderBytes, current);
+      take_block(number, page, kPageHeaderBytes, page.size() - kPageHeaderBytes, block);
       return;
     }
     for (const auto& node : some_nodes(page)) {

@@ -135,20 +135,22 @@ std::optional<std::vector<Node>> strict_nodes(std::string_view page, std::uint64
   std::size_t upper = host<std::uint16_t>(page.data() + kPageWord + 6);
   if (lower < kPageHeaderBytes || lower % 2 != 0 || lower > upper || upper > page.size()) return std::nullopt;
   std::vector<Node> nodes;
-  std::vector<std::pair<std::size_t, std::size_t>> places;  // offset, size
+  std::vector<std::uint32_t> places;  // offset << 16 | size
+  nodes.reserve((lower - kPageHeaderBytes) / 2);
+  places.reserve((lower - kPageHeaderBytes) / 2);
   for (std::size_t at = kPageHeaderBytes; at < lower; at += 2) {
     std::size_t size = 0, offset = host<std::uint16_t>(page.data() + at);
     auto node = node_at(page, offset, upper, kind, &size);
     if (!node) return std::nullopt;
     nodes.push_back(*node);
-    places.emplace_back(offset, size);
+    places.push_back(static_cast<std::uint32_t>(offset << 16 | size));
   }
   // LMDB leaves no hole between nodes: any wrong length or place shows.
   std::sort(places.begin(), places.end());
   std::size_t end = upper;
-  for (const auto& [offset, size] : places) {
-    if (offset != end) return std::nullopt;
-    end = offset + size;
+  for (auto place : places) {
+    if (place >> 16 != end) return std::nullopt;
+    end += place & 0xffff;
   }
   if (end != page.size()) return std::nullopt;
   return nodes;

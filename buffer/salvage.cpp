@@ -52,7 +52,7 @@ class Salvaging {
     result_.used_pages = scan_.used;
     result_.newest_may_be_missing = result_.states_may_be_old = !scan_.rows_complete;
     read_rows();
-    if (epochs_.empty() && scan_.blocks.empty()) {
+    if (epochs_.empty() && scan_.blocks.empty() && settings_.epochs.empty()) {
       *nothing = true;
       return rejected(fmt::format("none of {} pages holds anything of a store", scan_.pages));
     }
@@ -87,6 +87,7 @@ class Salvaging {
     chain_whole_ = !epochs_.empty() && epochs_.rbegin()->first + 1 == epochs_.size();
     if (!scan_.rows_complete) {  // then a block of an epoch that no row names tells of a row that was lost
       for (const auto& epoch : scan_.epochs) chain_whole_ = chain_whole_ && names(epoch);
+      for (const auto& epoch : settings_.epochs) chain_whole_ = chain_whole_ && names(epoch);
     }
     // Of the runs only those without a hole up to the newest: a chain with a link missing says nothing.
     std::optional<std::uint64_t> after;
@@ -147,7 +148,7 @@ class Salvaging {
 
   /// Every lane that anything speaks of gets a name and marks; every number that was ever given lies at or below its last.
   void settle_lanes(const std::vector<Unit>& units) {
-    std::size_t count = 0;
+    std::size_t count = settings_.lanes_seen;
     auto known = [&](Lane lane) { count = std::max<std::size_t>(count, number(lane) + std::size_t{1}); };
     auto rise = [&](Lane lane, Sequence last) { marks(lane).last = std::max(marks(lane).last, last); };
     for (const auto& [lane, name] : lanes_) known(lane);
@@ -180,8 +181,11 @@ class Salvaging {
   /// The epochs that are known, or that blocks speak of, and after them a new one for all that is not delivered.
   void lose_chain() {
     std::vector<EpochRow> chain;
-    for (const auto& epoch : scan_.epochs) {
-      if (!names(epoch)) chain.push_back({epoch, Digest{}, {}});
+    auto found = scan_.epochs;
+    found.insert(found.end(), settings_.epochs.begin(), settings_.epochs.end());
+    for (const auto& epoch : found) {
+      auto listed = [&](const EpochRow& row) { return row.epoch == epoch; };
+      if (!names(epoch) && std::none_of(chain.begin(), chain.end(), listed)) chain.push_back({epoch, Digest{}, {}});
     }
     for (const auto& [index, row] : epochs_) chain.push_back(row);
     EpochRow fresh{draw<Epoch>(), Digest{}, {}};
@@ -240,7 +244,7 @@ class Salvaging {
     }
   }
 
-  /// Whatever lies above the marks and is neither kept nor given up before.
+  /// Whatever lies above the marks, before something that is kept, and was not given up before.
   void find_holes(Lane lane) {
     std::vector<std::pair<Sequence, Sequence>> covered;
     for (const auto& [first, unit] : chosen_[lane]) covered.emplace_back(first, unit.last);
@@ -253,7 +257,7 @@ class Salvaging {
       if (first > position.next()) lose(lane, position.next(), first.previous());
       position = std::max(position, last);
     }
-    if (position < marks(lane).last) lose(lane, position.next(), marks(lane).last);
+    // What is missing behind the last block may be in the journal. If it is not, the store will find that out by reading.
   }
 
   Result<void> write() {

@@ -1,8 +1,9 @@
 // Salvage: makes a new environment of what a damaged one still holds.
 //
 // Kept are the small rows and every whole block that was not delivered or given up; of versions that overlap the one the
-// newest snapshot holds, else that of the newer run, else the one with more records. What is missing up to the last
-// sequence is entered in the ledger as damaged. The damaged file is only read.
+// newest snapshot holds, else that of the newer run, else the one with more records. What is missing before
+// something that is kept is entered in the ledger as damaged; behind the last block the journal may have it, and if not
+// the store enters it when it comes to it. The damaged file is only read.
 #pragma once
 
 #include <cstdint>
@@ -12,6 +13,7 @@
 #include <vector>
 
 #include "buffer/clock.h"
+#include "buffer/identity.h"
 #include "buffer/pages.h"
 #include "buffer/result.h"
 
@@ -22,6 +24,8 @@ struct SalvageSettings {
   std::uint64_t capacity_bytes = 0;
   std::vector<std::string> lanes;  // as configured: names for lanes whose names are lost
   std::uint32_t format = 1;        // when that row is lost
+  std::vector<Epoch> epochs;       // that the journal speaks of: its records shall find a store that knows them
+  std::size_t lanes_seen = 0;      // that the journal speaks of
   WallTime now{};
   std::function<void()> progress;  // called now and then; may be empty
 };

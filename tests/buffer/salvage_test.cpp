@@ -9,6 +9,7 @@
 #include <set>
 #include <sstream>
 
+#include "buffer/block.h"
 #include "buffer/database.h"
 #include "buffer/mend_child.h"
 #include "buffer/meta.h"
@@ -204,6 +205,103 @@ TEST_CASE("an unreadable page costs what it held, and the ledger says so", "[sto
   CHECK(batch.gaps[0].last == Sequence(12));
 }
 
+TEST_CASE("an older page of small rows in a block's place does not turn back what was remembered",
+          "[store][damage][salvage]") {
+  Fixture f;
+  auto remember = [&](const std::string& what) {
+    f.open();
+    Group group = f.group({});
+    for (int i = 0; i < 3; ++i) group.records.push_back(Fixture::record(std::string(900, 'x')));
+    group.changes.push_back({"position", what});
+    f.commit({group});
+    f.store.reset();
+    return Fixture::contents(f.file("data.mdb"));
+  };
+  auto older = remember("older");
+  auto old_root = f.root();
+  std::string newest;
+  std::size_t block = 0;
+  for (int i = 0; block == 0 && i < 20; ++i) {  // until the newest root lies behind a block, and is met second
+    newest = remember("newest");
+    for (std::size_t page = 2; page < f.root() && block == 0; ++page) {
+      if (newest.compare(page * f.page_bytes() + kPageHeaderBytes, 4, "PSBK") == 0) block = page * f.page_bytes();
+    }
+  }
+  REQUIRE(block != 0);
+  newest.replace(block, f.page_bytes(), older.substr(old_root * f.page_bytes(), f.page_bytes()));
+  Fixture::write(f.file("data.mdb"), newest);
+  mark_suspect(f.settings.directory.c_str(), "test");
+  f.open();
+  CHECK(f.mended().outcome == Mended::Outcome::salvaged);
+  auto state = f.store->state("plant", "position");
+  REQUIRE(state);
+  CHECK(*state == std::optional<std::string>("newest"));
+}
+
+TEST_CASE("a fragment's key that turned within its order is damage, and hides no record", "[store][damage][salvage]") {
+  Fixture f;
+  f.open();
+  std::string noise;
+  std::uint32_t seed = 1;
+  for (int i = 0; i < 20'000; ++i) noise += static_cast<char>((seed = seed * 1'664'525 + 1'013'904'223) >> 24);
+  f.put({"before", noise});
+  f.store.reset();
+  auto bytes = Fixture::contents(f.file("data.mdb"));
+  auto root = f.root() * f.page_bytes();
+  auto leaf = std::string_view(bytes).substr(root, f.page_bytes());
+  auto nodes = strict_nodes(leaf, f.root(), PageKind::leaf);
+  REQUIRE(nodes);
+  auto last = nodes->back().key;
+  REQUIRE(last.size() == 13);
+  f.flip(root + static_cast<std::size_t>(last.data() - leaf.data()) + 10, 0);  // of sequence 2
+  f.open();
+  CHECK(f.mended().why == "a block's key is out of place");
+  CHECK(f.mended().lost == 0);
+  CHECK(f.read_payloads() == std::vector<std::string>{"before", noise});
+}
+
+TEST_CASE("what was never committed is not taken for what was lost", "[store][damage][salvage]") {
+  Fixture f;
+  f.open();
+  f.put({"kept"});
+  f.store.reset();
+  auto saved = f.directory.path() / "saved";
+  fs::copy(f.settings.directory, saved);
+  auto block_pages = [&](const std::string& bytes) {  // of the block that begins with 2
+    std::vector<std::size_t> pages;
+    for (std::size_t at = 0; at < bytes.size(); at += f.page_bytes()) {
+      auto block = std::string_view(bytes).substr(at + kPageHeaderBytes, kBlockHeaderBytes);
+      if (block.substr(0, 4) == "PSBK" && block[88] == 2) pages.push_back(at);
+    }
+    return pages;
+  };
+  auto put_large = [&](char what) {
+    f.open();
+    f.put(std::vector<std::string>(3, std::string(900, what)));
+    f.store.reset();
+    return Fixture::contents(f.file("data.mdb"));
+  };
+  auto ghosts = put_large('g');  // a life that this store did not have: as if its commit had been cut off
+  fs::remove_all(f.settings.directory);
+  fs::copy(saved, f.settings.directory);
+  auto real = put_large('r');
+  REQUIRE(block_pages(ghosts).size() == 1);
+  REQUIRE(block_pages(real).size() == 1);
+  auto ghost = ghosts.substr(block_pages(ghosts)[0], f.page_bytes());
+  real.replace(block_pages(real)[0], f.page_bytes(), f.page_bytes(), '\0');
+  Fixture::write(f.file("data.mdb"), real + ghost);
+  mark_suspect(f.settings.directory.c_str(), "test");
+  f.open();
+  CHECK_FALSE(f.mended().newest_may_be_missing);
+  f.read();  // the store finds out by reading what is missing at the end
+  f.commit();
+  auto batch = f.read();
+  CHECK(f.payloads(batch) == std::vector<std::string>{"kept"});
+  REQUIRE(batch.gaps.size() == 1);
+  CHECK(batch.gaps[0].first == Sequence(2));
+  CHECK(batch.gaps[0].last == Sequence(4));
+}
+
 TEST_CASE("no bit of the tree or of a small row turns without being noticed", "[store][damage][salvage]") {
   Fixture f;
   f.fill();
@@ -281,6 +379,7 @@ TEST_CASE("beginning anew that is cut anywhere ends with an empty store and the 
   Fixture f;
   f.fill();
   Fixture::write(f.file("data.mdb"), std::string(20'000, 'x'));
+  fs::remove(f.file("journal"));
   auto saved = f.directory.path() / "saved";
   fs::copy(f.settings.directory, saved);
   int cuts = 0;
@@ -309,6 +408,34 @@ TEST_CASE("beginning anew that is cut anywhere ends with an empty store and the 
     CHECK(Fixture::contents(f.file("damaged.mdb")) == std::string(20'000, 'x'));
   }
   CHECK(cuts >= 5);
+}
+
+TEST_CASE("what is in the journal outlives the loss of all of data.mdb", "[store][damage][salvage]") {
+  Fixture f;
+  f.open();
+  f.put({"sealed"});
+  f.store.reset();
+  f.open();
+  f.deliver();
+  f.put({"a", "b"});
+  auto saved = f.directory.path() / "saved";
+  fs::copy(f.settings.directory, saved);  // as a killed process leaves it
+  f.store.reset();
+  for (bool missing : {false, true}) {
+    CAPTURE(missing);
+    fs::remove_all(f.settings.directory);
+    fs::copy(saved, f.settings.directory);
+    Fixture::write(f.file("data.mdb"), std::string(20'000, 'x'));
+    if (missing) fs::remove(f.file("data.mdb"));
+    f.open();
+    CHECK(f.mended().outcome == Mended::Outcome::salvaged);
+    CHECK(f.mended().new_epoch);
+    CHECK(f.lane().delivered == Sequence(1));
+    CHECK(f.read_payloads() == std::vector<std::string>{"a", "b"});
+    f.put({"c"});
+    CHECK(f.read().records.back().sequence == Sequence(4));
+    f.store.reset();
+  }
 }
 
 TEST_CASE("a mark on a whole store is looked into and taken away", "[store][damage][salvage]") {
