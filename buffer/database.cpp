@@ -41,6 +41,7 @@ DatabaseCode open_unnamed(MDB_env* env) {
 
 Error open_error(const std::filesystem::path& directory, DatabaseCode code) {
   std::string what = fmt::format("{}: {}", (directory / "data.mdb").string(), text_of(code));
+  if (code == ENOSPC || code == EDQUOT) return full(std::move(what));
   return is_damage(code) ? broken(std::move(what)) : rejected(std::move(what));
 }
 

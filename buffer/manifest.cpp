@@ -144,8 +144,10 @@ Result<void> StoreDirectory::write(const char* name, const Manifest& manifest) c
   std::string text = as_text(manifest);
   Descriptor file(::openat(directory_.get(), name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640));
   if (!file) return system_error(path_ / name, "make it");
-  bool written = ::write(file.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size());
-  if (!written || ::fsync(file.get()) != 0) return system_error(path_ / name, "write it");
+  auto wrote = ::write(file.get(), text.data(), text.size());
+  if (wrote >= 0) errno = ENOSPC;  // should it have been cut short
+  if (wrote != static_cast<ssize_t>(text.size()) || ::fsync(file.get()) != 0)
+    return system_error(path_ / name, "write it");
   if (::fsync(directory_.get()) != 0) return system_error(path_, "sync the directory");
   return {};
 }

@@ -112,8 +112,12 @@ Outcome Store::Inside::finish(Transaction& transaction, Draft& draft) {
     publish(draft, nullptr, snapshot);
     return Outcome::done;
   }
-  if (map_is_full(code) || disk_is_full(code)) return Outcome::no_room;
+  if (map_is_full(code) || disk_is_full(code)) {
+    refusal = text_of(code);
+    return Outcome::no_room;
+  }
   failure = distrust(code, fmt::format("{}: commit {}", directory.path().string(), state.committed + 1)).what;
+  if (!refusal.empty()) failure += "; before that: " + refusal;  // LMDB only says once why it goes on no more
   return Outcome::broken;
 }
 

@@ -260,6 +260,7 @@ struct Store::Inside {
   BlockReader examiner;
   std::uint64_t sealed_frame = 0;   // LMDB has the records up to this frame
   std::uint64_t seal_again_at = 0;  // sealing found no room: not before so many bytes of the journal are in use
+  std::string refusal;              // what LMDB answered when it last had no room
   std::string failure;              // why it is broken; empty: it is not
 
   // read()'s own, under read_mutex

@@ -137,10 +137,10 @@ Result<void> Store::Inside::make_store() {
   first.put(epoch_key(0), encode_epoch({draw<Epoch>(), Digest{}, {}}));
   if (auto code = first.commit(); code != 0) {
     std::string what = fmt::format("{}: cannot make the store: {}", directory.path().string(), text_of(code));
-    return may_be_full_disk(code) ? full(std::move(what)) : broken(std::move(what));
+    return disk_is_full(code) ? full(std::move(what)) : broken(std::move(what));
   }
   // So much is ours from the first day: on a disk that is full later it is what giving up works in.
-  if (auto written = prewrite_step(kFirstBytes, 0); !written) return written.error();
+  if (auto written = prewrite_step(kFirstBytes, 0); !written) return broken(written.error().what);
   return directory.finish_store();
 }
 
@@ -242,7 +242,7 @@ Result<void> Store::Inside::enter() {
     auto snapshot = change.snapshot();
     if (auto code = change.commit(); code != 0) {
       std::string what = fmt::format("{}: {}", directory.path().string(), text_of(code));
-      return map_is_full(code) || may_be_full_disk(code) ? full(std::move(what)) : broken(std::move(what));
+      return map_is_full(code) || disk_is_full(code) ? full(std::move(what)) : broken(std::move(what));
     }
     state.snapshot = snapshot;
   }

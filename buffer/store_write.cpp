@@ -124,7 +124,7 @@ Result<void> Store::Inside::tend(bool idle) {
     draft.expires = expires;
     outcome = write(draft);
   }
-  return outcome == Outcome::broken ? failed() : Result<void>();
+  return failure.empty() ? Result<void>() : failed();
 }
 
 /// More than a frame should hold: what is in the journal goes to LMDB, and then the groups.
