@@ -193,7 +193,7 @@ std::string Loaded::report() const {
 }
 
 Loaded load_text(std::string_view text, const FileFacts& facts, const std::vector<DriverKind>& kinds,
-                 const Environment& environment) {
+                 const Variables& environment) {
   auto parsed = parse_toml(text, environment);
   Reading reading;
   reading.directory = facts.directory;
@@ -214,7 +214,7 @@ Loaded load_text(std::string_view text, const FileFacts& facts, const std::vecto
   return loaded;
 }
 
-Loaded load(const std::filesystem::path& file, const std::vector<DriverKind>& kinds, const Environment& environment) {
+Loaded load(const std::filesystem::path& file, const std::vector<DriverKind>& kinds, const Variables& environment) {
   FileFacts facts;
   facts.name = file.string();
   facts.directory = file.parent_path();

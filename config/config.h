@@ -34,7 +34,7 @@ struct Loaded {
 };
 
 Loaded load(const std::filesystem::path& file, const std::vector<DriverKind>& kinds,
-            const Environment& environment = process_environment());
+            const Variables& environment = process_environment());
 
 struct FileFacts {
   std::string name = "penstock.toml";
@@ -43,7 +43,7 @@ struct FileFacts {
 };
 /// The same of a text.
 Loaded load_text(std::string_view text, const FileFacts& facts, const std::vector<DriverKind>& kinds,
-                 const Environment& environment = process_environment());
+                 const Variables& environment = process_environment());
 
 /// One section of the file, for load() and for what is generated of it.
 struct Section {

@@ -23,7 +23,7 @@ Place place_of(const toml::source_region& region) {
 bool is_name_letter(char letter) { return std::isalnum(static_cast<unsigned char>(letter)) != 0 || letter == '_'; }
 
 /// ${NAME} and $$; any other $ stands for itself (MQTT knows $SYS and $share).
-std::string substitute(const std::string& written, Place place, const Environment& environment,
+std::string substitute(const std::string& written, Place place, const Variables& environment,
                        std::vector<Problem>& problems) {
   std::string text;
   for (std::size_t at = 0; at < written.size(); ++at) {
@@ -55,7 +55,7 @@ std::string substitute(const std::string& written, Place place, const Environmen
 
 class Converter {
  public:
-  Converter(const Environment& environment, std::vector<Problem>& problems)
+  Converter(const Variables& environment, std::vector<Problem>& problems)
       : environment_(environment), problems_(problems) {}
 
   Value convert(const toml::node& node) {
@@ -93,7 +93,7 @@ class Converter {
   }
 
  private:
-  const Environment& environment_;
+  const Variables& environment_;
   std::vector<Problem>& problems_;
 };
 
@@ -165,7 +165,7 @@ std::optional<Problem> too_deep(std::string_view text) {
 
 }  // namespace
 
-ParsedFile parse_toml(std::string_view text, const Environment& environment) {
+ParsedFile parse_toml(std::string_view text, const Variables& environment) {
   ParsedFile parsed;
   auto give_up = [&](Problem problem) {
     parsed.whole = false;

@@ -66,7 +66,7 @@ std::string Value::described() const {
   return "a table";
 }
 
-Environment process_environment() {
+Variables process_environment() {
   return [](const std::string& name) -> std::optional<std::string> {
     const char* value = std::getenv(name.c_str());  // NOLINT(concurrency-mt-unsafe): nobody calls setenv
     if (value == nullptr) return std::nullopt;

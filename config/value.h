@@ -55,9 +55,9 @@ struct Member {
 };
 
 /// The variables that ${NAME} may take; a test passes its own.
-using Environment = std::function<std::optional<std::string>(const std::string& name)>;
+using Variables = std::function<std::optional<std::string>(const std::string& name)>;
 /// Of this process. Nobody may change it meanwhile (Penstock never does).
-Environment process_environment();
+Variables process_environment();
 
 struct ParsedFile {
   Value root;
@@ -67,7 +67,7 @@ struct ParsedFile {
 
 /// Reads TOML and replaces ${NAME} in every string ($$ is a $). A line that is not TOML does not hide the problems of
 /// the others: where it stands alone it is left out and the rest is read. At most 1 MiB.
-ParsedFile parse_toml(std::string_view text, const Environment& environment);
+ParsedFile parse_toml(std::string_view text, const Variables& environment);
 
 /// The candidate that was probably meant, if any is near: at most a third of its letters differ.
 std::optional<std::string> nearest(std::string_view word, const std::vector<std::string>& candidates);

@@ -23,7 +23,7 @@ type = "thing"
 
 std::optional<std::string> no_variables(const std::string&) { return std::nullopt; }
 
-Loaded read(const std::string& text, const Environment& environment = no_variables) {
+Loaded read(const std::string& text, const Variables& environment = no_variables) {
   return load_text(text, {}, sample::kinds(), environment);
 }
 
