@@ -42,23 +42,18 @@ void read_around_damage(int file, std::uint64_t offset, char* to, std::size_t si
 }  // namespace
 
 Result<void> Journal::make(const std::filesystem::path& path, std::uint64_t bytes) {
-  auto temporary = path;
-  temporary += ".new";
-  Descriptor file(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640));
-  if (!file) return journal_error(temporary, "make it", errno);
+  Descriptor file(::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0640));
+  struct stat info {};
+  if (!file || ::fstat(file.get(), &info) != 0) return journal_error(path, "make it", errno);
   const std::string zeros(std::size_t{64} << 10, '\0');
-  for (std::uint64_t at = 0; at < bytes;) {
-    auto wrote = ::write(file.get(), zeros.data(), std::min<std::uint64_t>(zeros.size(), bytes - at));
+  for (auto at = static_cast<std::uint64_t>(info.st_size); at < bytes;) {
+    auto wrote =
+        ::pwrite(file.get(), zeros.data(), std::min<std::uint64_t>(zeros.size(), bytes - at), static_cast<off_t>(at));
     if (wrote < 0 && errno == EINTR) continue;
-    if (wrote <= 0) {
-      auto error = journal_error(temporary, fmt::format("write its {} bytes", bytes), wrote < 0 ? errno : ENOSPC);
-      ::unlink(temporary.c_str());
-      return error;
-    }
+    if (wrote <= 0) return journal_error(path, fmt::format("write its {} bytes", bytes), wrote < 0 ? errno : ENOSPC);
     at += static_cast<std::uint64_t>(wrote);
   }
-  if (::fsync(file.get()) != 0) return journal_error(temporary, "sync it", errno);
-  if (::rename(temporary.c_str(), path.c_str()) != 0) return journal_error(temporary, "rename it", errno);
+  if (::fsync(file.get()) != 0) return journal_error(path, "sync it", errno);
   Descriptor directory(::open(path.parent_path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!directory || ::fsync(directory.get()) != 0) return journal_error(path, "sync its directory", errno);
   return {};
@@ -158,13 +153,13 @@ Result<FramePlace> Journal::append(std::string_view frame) {
     auto offset = place_for(frame.size());
     if (!offset) break;
     code = write_at(frame, *offset);
+    if (code == ENOSPC || code == EDQUOT) break;
     head_ = *offset + frame.size();
     if (code != 0) continue;
     needed_.push_back({++last_, *offset, static_cast<std::uint32_t>(frame.size())});
     return needed_.back();
   }
-  return broken(fmt::format("{}: cannot write frame {} of {} bytes: {}", path_.string(), last_ + 1, frame.size(),
-                            std::strerror(code)));
+  return journal_error(path_, fmt::format("write frame {} of {} bytes", last_ + 1, frame.size()), code);
 }
 
 void Journal::release(std::uint64_t number) {

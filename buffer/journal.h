@@ -34,7 +34,8 @@ struct FramePlace {
 
 class Journal {
  public:
-  /// Writes a ring of zeros to disk under a temporary name, and then under its own. `full`: the disk has no room.
+  /// Zeros on disk, up to `bytes`; what is there already stays as it is. So it can be made, taken up after a crash in the
+  /// middle, and made whole again when it was cut off. `full`: the disk has no room.
   static Result<void> make(const std::filesystem::path& path, std::uint64_t bytes);
 
   /// A frame that open() found.
@@ -61,8 +62,9 @@ class Journal {
   std::uint64_t last() const { return last_; }
   /// True if a frame of so many bytes finds a place now.
   bool fits(std::size_t bytes) const { return place_for(bytes).has_value(); }
-  /// Writes the frame numbered last() + 1, for which there must be a place. Durable when it returns. `broken`: it could not
-  /// be written, not even a second time elsewhere.
+  /// Writes the frame numbered last() + 1, for which there must be a place. Durable when it returns. `full`: the disk
+  /// has no room for it, which only one that copies on write can say; nothing has changed. `broken`: it could not be
+  /// written, not even a second time elsewhere.
   Result<FramePlace> append(std::string_view frame);
   /// Frames up to this one are needed no more.
   void release(std::uint64_t number);

@@ -29,9 +29,10 @@ Error system_error(const std::filesystem::path& path, std::string_view doing) {
 }
 
 std::string as_text(const Manifest& manifest) {
-  std::string text =
-      fmt::format("format = {}\nword_bits = {}\npage_bytes = {}\ncapacity = {}\njournal_seed = {}\n", manifest.format,
-                  manifest.word_bits, manifest.page_bytes, manifest.capacity, manifest.journal_seed);
+  std::string text = fmt::format(
+      "format = {}\nword_bits = {}\npage_bytes = {}\ncapacity = {}\njournal_bytes = {}\njournal_seed = {}\n",
+      manifest.format, manifest.word_bits, manifest.page_bytes, manifest.capacity, manifest.journal_bytes,
+      manifest.journal_seed);
   return text + fmt::format("check = {}\n", XXH3_64bits(text.data(), text.size()));
 }
 
@@ -131,6 +132,7 @@ Result<Manifest> StoreDirectory::read() const {
   }
   manifest.page_bytes = values["page_bytes"];
   manifest.capacity = values["capacity"];
+  manifest.journal_bytes = values["journal_bytes"];
   manifest.journal_seed = values["journal_seed"];
   return manifest;
 }

@@ -22,8 +22,9 @@ struct Manifest {
   std::uint32_t format = kManifestFormat;
   std::uint32_t word_bits = 8 * sizeof(void*);
   std::uint64_t page_bytes = 0;
-  std::uint64_t capacity = 0;      // of data.mdb
-  std::uint64_t journal_seed = 0;  // of the checksums of its frames: no payload can pass for one
+  std::uint64_t capacity = 0;       // of data.mdb
+  std::uint64_t journal_bytes = 0;  // the journal's whole size; 0: not said
+  std::uint64_t journal_seed = 0;   // of the checksums of its frames: no payload can pass for one
   bool operator==(const Manifest&) const = default;
 };
 

@@ -75,6 +75,7 @@ StoreStatus Store::status() const {
   status.commits = state.committed;
   status.seals = state.seals;
   status.frames_lost = state.frames_lost;
+  status.journal_cut_off = state.journal_cut_off;
   status.journal_bytes = inside_->journal->bytes();
   status.journal_used_bytes = state.journal_used;
   for (const auto& [entry, content] : state.ledger.entries()) {

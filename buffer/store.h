@@ -108,6 +108,7 @@ struct StoreStatus {
   std::uint64_t journal_bytes = 0, journal_used_bytes = 0;
   std::uint64_t commits = 0, seals = 0;                   // since open; of the commits, those that wrote LMDB
   std::uint64_t frames_lost = 0;                          // of the journal, found damaged when it was opened
+  bool journal_cut_off = false;                           // it was missing, or too short, when it was opened
   std::uint64_t ledger_entries = 0;                       // not yet in Kafka
   std::vector<std::pair<Cause, std::uint64_t>> given_up;  // since open, per cause, in records
 };

@@ -44,6 +44,10 @@ Outcome Store::Inside::append(Draft& draft, const FrameContent& content) {
   auto frame = frame_coder->encode(content);
   if (!journal->fits(frame.size())) return Outcome::no_room;
   auto place = journal->append(frame);
+  if (!place && place.error().fault == Fault::full) {
+    refusal = place.error().what;
+    return Outcome::no_room;
+  }
   if (!place) {
     failure = place.error().what;
     return Outcome::broken;

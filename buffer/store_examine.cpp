@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "buffer/block_copy.h"
 #include "buffer/store_inside.h"
 
 namespace penstock {
@@ -36,13 +37,7 @@ void Store::Inside::examine(Transaction& transaction, Draft& draft) {
 
 void Store::Inside::examine_block(Transaction& transaction, Draft& draft, const Suspect& suspect, const BlockSpan& span,
                                   Sequence end) {
-  std::vector<std::string_view> pieces;
-  for (std::uint32_t i = 0; i < span.pieces; ++i) {
-    auto value = transaction.get(fragment_key(suspect.lane, span.first, static_cast<std::uint16_t>(i)));
-    if (!value) return;
-    pieces.push_back(*value);
-  }
-  auto header = pieces.size() == 1 ? examiner.open(pieces[0]) : examiner.open(pieces);
+  auto header = open_block(examiner, pieces_of(transaction, suspect.lane, span));
   bool whole = header.ok() && belongs(*header, suspect.lane, span.first, state.epochs);
   Record record;
   while (whole) {

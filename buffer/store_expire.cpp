@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "buffer/block_copy.h"
 #include "buffer/store_inside.h"
 
 namespace penstock {
@@ -41,16 +42,11 @@ bool Store::Inside::expire_blocks(Transaction& transaction, Draft& draft, Lane l
     BlockWalk walk(transaction, lane, marks.delivered.next());
     for (auto span = walk.next(); all && span; span = walk.next()) {
       if (span->until(end) <= marks.delivered) continue;
-      std::vector<std::string_view> pieces;
-      for (std::uint32_t i = 0; i < span->pieces; ++i) {
-        auto value = transaction.get(fragment_key(lane, span->first, static_cast<std::uint16_t>(i)));
-        if (value) pieces.push_back(*value);
-      }
+      auto pieces = pieces_of(transaction, lane, *span);
       auto header = pieces.empty() ? Result<BlockHeader>(broken("gone")) : check_block(pieces[0]);
       all = left > 0 && header.ok() && !none_too_old(header->stamp.boot, header->boot_base, max_age);
       if (!all) break;
-      auto opened = pieces.size() == 1 ? examiner.open(pieces[0]) : examiner.open(pieces);
-      all = opened.ok() && all_too_old(header->stamp.boot, max_age);
+      all = open_block(examiner, pieces).ok() && all_too_old(header->stamp.boot, max_age);
       if (!all) break;
       old.push_back(*span);
       --left;

@@ -34,6 +34,9 @@
 
 namespace penstock {
 
+/// Pages that a transaction may need besides its blocks: tree, free list, small rows.
+inline constexpr std::uint64_t kOverheadPages = 8;
+
 /// A lane that is in the store but not in the settings: served last, evicted first.
 inline constexpr int kLowestPriority = 1'000'000;
 
@@ -77,6 +80,7 @@ struct State {
   std::uint64_t committed = 0;  // frames and transactions since the store was opened
   std::uint64_t seals = 0;      // ...of them transactions
   std::uint64_t journal_used = 0, frames_lost = 0;
+  bool journal_cut_off = false;
   GivenUp given_up{};
   bool more_to_delete = false;  // delivered blocks were left for the next commit
 
@@ -186,8 +190,8 @@ struct Store::Inside {
 
   // store_seal.cpp: from the journal into LMDB
   enum class MayEvict { no, yes };
-  Outcome seal_step(
-      MayEvict may_evict = MayEvict::yes);  // of the oldest frames, as much as one transaction should hold
+  /// Of the oldest frames as much as one transaction should hold.
+  Outcome seal_step(MayEvict may_evict = MayEvict::yes);
   Outcome seal_everything(MayEvict may_evict = MayEvict::yes);
   Chunk gather(Draft& draft, std::size_t most_raw_bytes, const std::set<Lane>& sacrificed);
   bool take_frame(Draft& draft, std::uint64_t number, const std::set<Lane>& sacrificed, Chunk& chunk,
@@ -203,7 +207,6 @@ struct Store::Inside {
   void expire_frames(Draft& draft, Lane lane, std::size_t& left);
   bool none_too_old(const Boot& boot, BootTime base, std::chrono::milliseconds max_age) const;
   bool all_too_old(const Boot& boot, std::chrono::milliseconds max_age);
-  bool is_guarded(const Draft& draft, Lane lane) const;
 
   // store_examine.cpp: what readers found damaged
   void examine(Transaction& transaction, Draft& draft);
@@ -222,6 +225,7 @@ struct Store::Inside {
   /// Per group: nothing = it is taken, or the cause for which its records are given up. `full`: wait.
   Result<std::vector<std::optional<Cause>>> make_room(std::span<const Group> groups, std::uint64_t at_least);
   bool evict();
+  bool is_guarded(const Draft& draft, Lane lane) const;
   Outcome evict_pages(std::uint64_t pages, bool* any);
   std::optional<Lane> next_victim(Transaction& transaction, const Draft& draft) const;
   bool let_pages_ripen();

@@ -102,19 +102,24 @@ Result<void> Store::Inside::open_store() {
   Manifest manifest = *read;
   auto path = directory.path() / kJournal;
   std::error_code none;
-  bool has_journal = manifest.format != kFormatWithoutJournal;
+  const bool has_journal = manifest.format != kFormatWithoutJournal;
   if (!has_journal) {  // made before there were journals: it gets one
     manifest.format = kManifestFormat;
     manifest.journal_seed = random_seed();
-    if (auto made = Journal::make(path, journal_bytes(settings)); !made) return made;
-  } else if (!std::filesystem::exists(path, none)) {
-    return broken(fmt::format("{}: is missing; the newest records were in it", path.string()));
   }
-  auto ring = std::filesystem::file_size(path, none);
-  auto capacity =
+  const std::uint64_t whole = manifest.journal_bytes != 0 ? manifest.journal_bytes : journal_bytes(settings);
+  const auto found = std::filesystem::exists(path, none) ? std::filesystem::file_size(path, none) : 0;
+  if (found < whole) {
+    // What was only in the part that is missing is lost. To refuse would lose all that comes, too.
+    state.journal_cut_off = has_journal;
+    if (auto made = Journal::make(path, whole); !made) return made;
+  }
+  const auto ring = std::max(found, whole);
+  const auto capacity =
       usable_capacity(settings.capacity_bytes - std::min(ring, settings.capacity_bytes / 2), manifest.page_bytes);
-  if (!has_journal || manifest.capacity != capacity) {
+  if (!has_journal || manifest.capacity != capacity || manifest.journal_bytes != ring) {
     manifest.capacity = capacity;
+    manifest.journal_bytes = ring;
     if (auto replaced = directory.replace(manifest); !replaced) return replaced;
   }
   return open_files(manifest);
@@ -123,10 +128,11 @@ Result<void> Store::Inside::open_store() {
 Result<void> Store::Inside::make_store() {
   Manifest manifest;
   manifest.page_bytes = static_cast<std::uint64_t>(system_page_bytes());
-  manifest.capacity = usable_capacity(settings.capacity_bytes - journal_bytes(settings), manifest.page_bytes);
+  manifest.journal_bytes = journal_bytes(settings);
   manifest.journal_seed = random_seed();
+  manifest.capacity = usable_capacity(settings.capacity_bytes - manifest.journal_bytes, manifest.page_bytes);
   if (auto begun = directory.begin_store(manifest); !begun) return begun;
-  if (auto made = Journal::make(directory.path() / kJournal, journal_bytes(settings)); !made) return made;
+  if (auto made = Journal::make(directory.path() / kJournal, manifest.journal_bytes); !made) return made;
   if (auto opened = open_files(manifest); !opened) return opened;
 
   Transaction first(*environment, Transaction::Access::write);

@@ -1,19 +1,10 @@
 #include <algorithm>
 
-#include "buffer/bytes.h"
+#include "buffer/block_copy.h"
 #include "buffer/store_inside.h"
 
 namespace penstock {
 namespace {
-
-constexpr std::size_t kPiecesPerSnapshot = 64;
-// From so many pieces on, what reading has mapped is given back at once: a backlog must not fill the RAM.
-constexpr std::size_t kForgetPieces = 32;
-
-struct PeekedBlock {
-  BlockSpan span;
-  std::vector<std::string> pieces;
-};
 
 /// The lane, as of one instant.
 struct PeekView {
@@ -30,47 +21,14 @@ struct PeekView {
   }
 };
 
-/// At most so many blocks from the one that can hold `from` on; the first one whole, however many pieces it has.
-DatabaseCode copy_blocks(const Environment& environment, Lane lane, Sequence from, const BatchLimits& limits,
-                         std::vector<PeekedBlock>& blocks) {
-  Transaction snapshot(environment, Transaction::Access::read);
-  std::size_t pieces = 0, records = 0, raw = 0;
-  std::string_view lowest, highest;
-  {
-    BlockWalk walk(snapshot, lane, from);
-    while (pieces < kPiecesPerSnapshot && (pieces == 0 || (raw < limits.bytes && records < limits.records))) {
-      auto span = walk.next();
-      if (!span) break;
-      PeekedBlock block{*span, {}};
-      for (std::uint32_t i = 0; i < span->pieces; ++i) {
-        auto value = snapshot.get(fragment_key(lane, span->first, static_cast<std::uint16_t>(i)));
-        if (!value) break;
-        block.pieces.emplace_back(*value);
-        if (lowest.empty() || value->data() < lowest.data()) lowest = *value;
-        if (highest.empty() || value->data() > highest.data()) highest = *value;
-      }
-      pieces += span->pieces;
-      if (!block.pieces.empty() && block.pieces[0].size() >= kBlockHeaderBytes) {  // not yet checked: a hint only
-        records += load_little<std::uint32_t>(block.pieces[0].data() + 72);
-        raw += load_little<std::uint32_t>(block.pieces[0].data() + 76);
-      }
-      blocks.push_back(std::move(block));
-    }
-  }
-  if (pieces >= kForgetPieces) environment.forget_memory(lowest, highest);
-  return snapshot.code();
-}
-
 /// One call of peek().
 class Peeking {
  public:
   Peeking(const PeekView& view, Lane lane, const BatchLimits& limits) : view_(view), lane_(lane), limits_(limits) {}
 
   /// Takes what is wanted of a block; nothing of a damaged one.
-  void take(const PeekedBlock& block, Sequence from) {
-    std::vector<std::string_view> pieces(block.pieces.begin(), block.pieces.end());
-    if (pieces.empty()) return;
-    auto header = pieces.size() == 1 ? reader_.open(pieces[0]) : reader_.open(pieces);
+  void take(const CopiedBlock& block, Sequence from) {
+    auto header = open_block(reader_, block);
     if (header && belongs(*header, lane_, block.span.first, view_.epochs)) {
       take_records(header->first, header->stamp.boot, from);
     }
@@ -145,16 +103,14 @@ Result<std::vector<StoredRecord>> Store::peek(Lane lane, Sequence from, const Ba
   }
   Peeking peeking(view, lane, limits);
   while (!peeking.full && from <= view.last) {
-    std::vector<PeekedBlock> blocks;
-    if (auto code = copy_blocks(*inside_->environment, lane, from, limits, blocks); code != 0) {
-      return broken(inside_->directory.path().string() + ": peek: " + text_of(code));
-    }
-    if (blocks.empty()) break;
-    for (const auto& block : blocks) {
+    auto copied = copy_blocks(*inside_->environment, lane, from, limits);
+    if (copied.code != 0) return inside_->distrust(copied.code, inside_->directory.path().string() + ": peek");
+    if (copied.blocks.empty()) break;
+    for (const auto& block : copied.blocks) {
       if (!peeking.full) peeking.take(block, from);
     }
-    if (!blocks.back().span.next) break;
-    from = std::max(from, *blocks.back().span.next);
+    if (!copied.more) break;
+    from = std::max(from, *copied.blocks.back().span.next);
   }
   FrameReader frames(inside_->journal_seed);
   std::string bytes;

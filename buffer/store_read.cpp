@@ -1,22 +1,14 @@
 #include <algorithm>
 #include <deque>
 
-#include "buffer/bytes.h"
+#include "buffer/block_copy.h"
 #include "buffer/store_inside.h"
 
 namespace penstock {
 namespace {
 
-constexpr std::size_t kBlocksPerSnapshot = 64;
-// From so many blocks on, what reading has mapped is given back at once: a backlog must not fill the RAM.
-constexpr std::size_t kForgetBlocks = 32;
 // What a lane is sure of in every batch at least, whatever waits in lanes of higher priority.
 constexpr double kLeastShare = 0.05;
-
-struct CopiedBlock {
-  Sequence first;
-  std::vector<std::string> pieces;
-};
 
 /// Where records are read from.
 struct Sources {
@@ -113,7 +105,7 @@ class BatchReading {
     Lane which{static_cast<std::uint16_t>(index)};
     Sequence position = lane.marks.delivered;
     copied_.clear();
-    exhausted_ = false;
+    more_ = true;
     budget_ended_ = false;
     while (position < lane.marks.last && code_ == 0) {
       std::uint64_t entry_number = 0;
@@ -148,11 +140,11 @@ class BatchReading {
 
   /// What follows `position`, from LMDB; false when the lane ends here for now.
   bool read_block(Lane which, const LaneState& lane, Sequence& position, LaneBudget& budget, Batch& batch) {
-    while (copied_.size() > 1 && copied_[0].first <= position && copied_[1].first <= position.next()) {
+    while (copied_.size() > 1 && copied_[0].span.first <= position && copied_[1].span.first <= position.next()) {
       copied_.pop_front();
     }
-    if (copied_.empty() && !exhausted_) exhausted_ = !copy(which, position.next(), budget, copied_);
-    if (copied_.empty() || copied_.front().first > position.next()) {
+    if (copied_.empty() && more_) copy(which, position.next(), budget);
+    if (copied_.empty() || copied_.front().span.first > position.next()) {
       suspect(which, position.next());
       return false;
     }
@@ -209,48 +201,19 @@ class BatchReading {
     return false;
   }
 
-  /// Copies blocks from the one that holds `from` on; false when the lane has no more than that.
-  bool copy(Lane lane, Sequence from, const LaneBudget& budget, std::deque<CopiedBlock>& copied) {
-    Transaction snapshot(sources_.environment, Transaction::Access::read);
-    snapshot_ = snapshot.snapshot();
-    std::size_t raw = 0, records = 0, blocks = 0;
-    std::string_view lowest, highest;
-    {
-      BlockWalk walk(snapshot, lane, from);
-      while (blocks < kBlocksPerSnapshot && (blocks == 0 || (raw < budget.bytes && records < budget.records))) {
-        auto span = walk.next();
-        if (!span) {
-          if (snapshot.code() != 0) code_ = snapshot.code();
-          return false;
-        }
-        CopiedBlock block{span->first, {}};
-        for (std::uint32_t i = 0; i < span->pieces; ++i) {
-          auto value = snapshot.get(fragment_key(lane, span->first, static_cast<std::uint16_t>(i)));
-          if (!value) break;
-          block.pieces.emplace_back(*value);
-          if (lowest.empty() || value->data() < lowest.data()) lowest = *value;
-          if (highest.empty() || value->data() > highest.data()) highest = *value;
-        }
-        blocks += span->pieces;
-        if (!block.pieces.empty() && block.pieces[0].size() >= kBlockHeaderBytes) {  // not yet checked: a hint only
-          records += load_little<std::uint32_t>(block.pieces[0].data() + 72);
-          raw += load_little<std::uint32_t>(block.pieces[0].data() + 76);
-        }
-        copied.push_back(std::move(block));
-      }
-    }
-    if (snapshot.code() != 0) code_ = snapshot.code();
-    if (blocks >= kForgetBlocks) sources_.environment.forget_memory(lowest, highest);
-    return true;
+  void copy(Lane lane, Sequence from, const LaneBudget& budget) {
+    auto copied = copy_blocks(sources_.environment, lane, from, {budget.records, budget.bytes});
+    copied_ = std::move(copied.blocks);
+    more_ = copied.more;
+    snapshot_ = copied.snapshot;
+    code_ = copied.code;
   }
 
   /// Adds what of the block is wanted; false when it is damaged, and then nothing of it was added.
   bool decode(Lane which, const LaneState& lane, const CopiedBlock& block, Sequence& position, LaneBudget& budget,
               Batch& batch) {
-    std::vector<std::string_view> pieces(block.pieces.begin(), block.pieces.end());
-    if (pieces.empty()) return false;
-    auto header = pieces.size() == 1 ? sources_.reader.open(pieces[0]) : sources_.reader.open(pieces);
-    if (!header || !belongs(*header, which, block.first, view_.epochs)) return false;
+    auto header = open_block(sources_.reader, block);
+    if (!header || !belongs(*header, which, block.span.first, view_.epochs)) return false;
     return take(which, lane, header->first, header->last, header->stamp.boot, position, budget, batch);
   }
 
@@ -343,7 +306,7 @@ class BatchReading {
   DatabaseCode code_ = 0;
   // of the lane that is read
   std::deque<CopiedBlock> copied_;
-  bool exhausted_ = false;  // no block of it lies behind the copied ones
+  bool more_ = true;  // blocks of it lie behind the copied ones
   // of the frame that is open
   std::uint64_t frame_ = 0;
   FrameHeader header_;

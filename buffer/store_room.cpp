@@ -12,8 +12,6 @@ namespace {
 
 constexpr std::uint64_t kReservePages = 256;
 constexpr std::uint64_t kEvictPages = 32;
-// Pages that a transaction may need besides its blocks: tree, free list, small rows.
-constexpr std::uint64_t kOverheadPages = 8;
 constexpr std::uint64_t kFullDiskBytes = 4 << 20;
 // Estimates may err by this much before a commit has to be packed twice.
 constexpr double kCaution = 1.25;
@@ -107,7 +105,7 @@ Result<std::vector<std::optional<Cause>>> Store::Inside::make_room(std::span<con
   std::vector<double> pages;
   double sum = 0;
   for (const auto& group : groups) sum += pages.emplace_back(pages_for(group));
-  auto estimate = sum == 0 ? 0.0 : sum + static_cast<double>(state.lanes.size()) + 8;
+  auto estimate = sum == 0 ? 0.0 : sum + static_cast<double>(state.lanes.size() + kOverheadPages);
   auto need = std::max(at_least, static_cast<std::uint64_t>(estimate));
   if (available_pages(need) >= need) return fates;
 
@@ -130,7 +128,7 @@ Result<std::vector<std::optional<Cause>>> Store::Inside::make_room(std::span<con
   }
   // As many groups as fit, in order. When the estimate was proved wrong, by that factor.
   double factor = estimate > 0 ? std::max(1.0, static_cast<double>(need) / estimate) : 1.0;
-  available -= static_cast<double>(state.lanes.size()) + 8;
+  available -= static_cast<double>(state.lanes.size() + kOverheadPages);
   for (std::size_t i = 0; i < groups.size(); ++i) {
     if (groups[i].records.empty()) continue;
     double takes = factor * pages[i];

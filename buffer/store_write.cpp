@@ -148,7 +148,7 @@ Result<void> Store::Inside::commit_directly(std::span<const Group> groups) {
     }
 
     // The estimate was too low for these records: make room for what it really takes.
-    std::uint64_t needed = draft.blocks.size() + 8;
+    std::uint64_t needed = draft.blocks.size() + kOverheadPages;
     if (needed > at_least && !has_room_for(draft)) {
       at_least = needed;
       continue;

@@ -128,9 +128,15 @@ Result<void> Agent::open_store() {
     spdlog::log(mended->outcome == Mended::Outcome::found_whole ? spdlog::level::warn : spdlog::level::err, "{}: {}",
                 with.directory.string(), describe(*mended));
   }
-  if (auto lost = store_->status().frames_lost; lost != 0) {
+  auto found = store_->status();
+  if (found.frames_lost != 0) {
     spdlog::error("{}: {} commits in the journal are damaged; the records they held will be told as gaps",
-                  with.directory.string(), lost);
+                  with.directory.string(), found.frames_lost);
+  }
+  if (found.journal_cut_off) {
+    spdlog::error(
+        "{}: the journal was missing or cut off and has its size again; the last commits that were only there are lost",
+        with.directory.string());
   }
   return {};
 }

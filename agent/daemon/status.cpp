@@ -33,6 +33,7 @@ StatusJson store_json(const StoreStatus& store) {
           {"journal_bytes", store.journal_bytes},
           {"journal_used_bytes", store.journal_used_bytes},
           {"frames_lost", store.frames_lost},
+          {"journal_cut_off", store.journal_cut_off},
           {"ledger_entries", store.ledger_entries},
           {"given_up", given_up}};
 }

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <fstream>
+#include <functional>
 #include <set>
 #include <sstream>
 
@@ -336,14 +337,11 @@ TEST_CASE("no bit of the tree or of a small row turns without being noticed", "[
   f.check_all_from(61);
 }
 
-TEST_CASE("a switch that is cut anywhere is taken up again, and no record is lost", "[store][damage][salvage]") {
-  Fixture f;
-  f.fill();
-  f.zero(f.root());
-  Fixture::write(f.file("damaged.mdb"), "of an earlier time");
+/// Mends the damaged store again and again, each time killed one step later, until a life comes to the end: after each
+/// cut `check` looks at what the next open made of it. How many cuts there were.
+int cut_at_every_step(Fixture& f, const std::function<void()>& check) {
   auto saved = f.directory.path() / "saved";
   fs::copy(f.settings.directory, saved);
-  int cuts = 0;
   for (int cut = 1;; ++cut) {
     CAPTURE(cut);
     fs::remove_all(f.settings.directory);
@@ -361,16 +359,25 @@ TEST_CASE("a switch that is cut anywhere is taken up again, and no record is los
     int status = 0;
     REQUIRE(::waitpid(child, &status, 0) == child);
     REQUIRE(WIFEXITED(status));
-    if (WEXITSTATUS(status) == 0) break;
+    if (WEXITSTATUS(status) == 0) return cut - 1;
     REQUIRE(WEXITSTATUS(status) == 7);
-    ++cuts;
     f.open();
+    check();
+    f.store.reset();
+  }
+}
+
+TEST_CASE("a switch that is cut anywhere is taken up again, and no record is lost", "[store][damage][salvage]") {
+  Fixture f;
+  f.fill();
+  f.zero(f.root());
+  Fixture::write(f.file("damaged.mdb"), "of an earlier time");
+  int cuts = cut_at_every_step(f, [&] {
     f.check_all_from(61);
     CHECK(f.lane().delivered == Sequence(60));
-    f.store.reset();
     CHECK_FALSE(fs::exists(f.file("salvaged")));
     CHECK(Fixture::contents(f.file("damaged.mdb")).size() > f.page_bytes());
-  }
+  });
   CHECK(cuts >= 10);
 }
 
@@ -380,33 +387,10 @@ TEST_CASE("beginning anew that is cut anywhere ends with an empty store and the 
   f.fill();
   Fixture::write(f.file("data.mdb"), std::string(20'000, 'x'));
   fs::remove(f.file("journal"));
-  auto saved = f.directory.path() / "saved";
-  fs::copy(f.settings.directory, saved);
-  int cuts = 0;
-  for (int cut = 1;; ++cut) {
-    CAPTURE(cut);
-    fs::remove_all(f.settings.directory);
-    fs::copy(saved, f.settings.directory);
-    pid_t child = ::fork();
-    REQUIRE(child >= 0);
-    if (child == 0) {
-      int steps = 0;
-      f.settings.progress = [&] {
-        if (++steps == cut) ::_exit(7);
-      };
-      ::_exit(Store::open(f.settings, f.clock) ? 0 : 1);
-    }
-    int status = 0;
-    REQUIRE(::waitpid(child, &status, 0) == child);
-    REQUIRE(WIFEXITED(status));
-    if (WEXITSTATUS(status) == 0) break;
-    REQUIRE(WEXITSTATUS(status) == 7);
-    ++cuts;
-    f.open();
+  int cuts = cut_at_every_step(f, [&] {
     CHECK(f.read().empty());
-    f.store.reset();
     CHECK(Fixture::contents(f.file("damaged.mdb")) == std::string(20'000, 'x'));
-  }
+  });
   CHECK(cuts >= 5);
 }
 

@@ -4,6 +4,7 @@
 #include <sstream>
 
 #include "buffer/database.h"
+#include "buffer/frame.h"
 #include "buffer/meta.h"
 #include "tests/buffer/store_fixture.h"
 
@@ -212,16 +213,36 @@ TEST_CASE("a store from before there were journals is read and gets one", "[stor
   CHECK(std::filesystem::file_size(f.file("journal")) == 2 << 20);
 }
 
-TEST_CASE("a store whose journal is missing is refused and left as it is", "[store][open]") {
-  OpenFixture f;
-  f.open();
-  f.put({"a"});
-  f.store.reset();
-  std::filesystem::remove(f.file("journal"));
-  auto error = f.refused();
-  CHECK(error.fault == Fault::broken);
-  CHECK(has(error, "journal: is missing; the newest records were in it"));
-  CHECK_FALSE(std::filesystem::exists(f.file("journal")));
+TEST_CASE("a journal that is missing or cut off gets its size again, and the store goes on with what it has",
+          "[store][open]") {
+  for (bool missing : {true, false}) {
+    OpenFixture f;
+    f.open();
+    f.put_many(20, 10);
+    f.reopen();  // in data.mdb now
+    f.put_many(50, 10);
+    f.crash();
+    CHECK_FALSE(f.store->status().journal_cut_off);
+    f.crash();
+    auto used = f.settings.directory;
+    auto copy = f.directory.path() / "cut";
+    std::filesystem::copy(used, copy);
+    f.store.reset();
+    f.settings.directory = copy;
+    if (missing) {
+      std::filesystem::remove(f.file("journal"));
+    } else {
+      std::filesystem::resize_file(f.file("journal"), 4 * kFrameAlignment);  // two frames of before, two of now
+    }
+    f.open();
+    CHECK(f.store->status().journal_cut_off);
+    CHECK(std::filesystem::file_size(f.file("journal")) == 2 << 20);
+    CHECK(f.read().records.size() == (missing ? 20 : 40));
+    f.put_many(10);
+    f.crash();
+    CHECK_FALSE(f.store->status().journal_cut_off);
+    CHECK(f.read().records.size() == (missing ? 30 : 50));
+  }
 }
 
 TEST_CASE("as many commits as the journal holds many times over survive a crash at any of them", "[store][open]") {

@@ -256,7 +256,7 @@ TEST_CASE("a power cut at any instant takes nothing durable, and leaves a store 
 // The harness must notice a store that leaves out a flush: played without one that happened before the cut, the last of
 // its kind, something durable is missing. A kind that can be left out without harm is named here, with the reason.
 const std::map<std::string, std::string> kNotMissed = {
-    {"fsync journal.new", "the store flushes the journal when it opens it, and before that writes nothing into it"}};
+    {"fsync journal", "the store flushes the journal when it opens it, and before that writes nothing into it"}};
 
 TEST_CASE("a store that left out one flush, of any kind, would be found out", "[crash][store]") {
   const auto seed = number_from("PENSTOCK_SEED", std::random_device()());

@@ -10,7 +10,6 @@
 // MDB_WRITEMAP; its lock file is a mapping.
 //
 // A call and its entry are made under one lock: the order in the log is the order of what happened.
-#include <dlfcn.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <sys/mman.h>
@@ -28,6 +27,7 @@
 #include <string>
 #include <string_view>
 
+#include "tests/crash/real_call.h"
 #include "tests/crash/recording.h"
 
 namespace penstock {
@@ -35,16 +35,6 @@ namespace {
 namespace write_recorder {
 
 std::recursive_mutex mutex;
-
-/// The function of that name which this one stands before.
-template <class Function>
-Function* real(const char* name) {
-  void* found = dlsym(RTLD_NEXT, name);
-  Function* function = nullptr;
-  std::memcpy(&function, &found, sizeof function);
-  return function;
-}
-#define REAL(name) ::penstock::write_recorder::real<decltype(::name)>(#name)
 
 [[noreturn]] void give_up(const char* why) {
   std::fprintf(stderr, "write_recorder: %s\n", why);
