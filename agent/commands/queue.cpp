@@ -20,6 +20,7 @@
 
 #include "agent/commands/access.h"
 #include "agent/commands/command.h"
+#include "agent/commands/queue_parts.h"
 #include "agent/daemon/service.h"
 #include "agent/demo/view.h"
 #include "drivers/lines/utf8.h"
@@ -27,68 +28,9 @@
 namespace penstock {
 namespace {
 
-using QueueJson = nlohmann::ordered_json;
-
-struct QueueOptions {
-  QueuePlace place;
-  std::string lane;
-  std::uint64_t from = 1, to = std::numeric_limits<std::uint64_t>::max(), count = 10;
-  std::string output;
-  bool json = false, full = false, progress = false;
-};
-
-/// Complains, and gives the status to end with.
-int fail(const std::string& what) {
-  fmt::print(stderr, "penstock queue: {}\n", what);
-  return kFailed;
-}
-
-Result<QueueJson> ask(QueueAccess& queue, const QueueJson& request) {
-  auto answer = queue.ask(request["command"].get<std::string>(), request.dump());
-  if (!answer) return answer.error();
-  auto json = QueueJson::parse(*answer, nullptr, false);
-  if (!json.is_object()) return rejected("the answer cannot be understood: " + answer->substr(0, 200));
-  return json;
-}
-
-Result<QueueJson> list(QueueAccess& queue) {
-  auto listed = ask(queue, {{"command", "queue.list"}});
-  if (listed && !listed->contains("lanes")) return rejected("an agent of another version answers: it lists no lanes");
-  return listed;
-}
-
-/// Of the lane asked for, or of all; in the order of their priority.
-Result<std::vector<QueueJson>> lanes_of(const QueueJson& listed, const std::string& wanted) {
-  std::vector<QueueJson> lanes;
-  std::string names;
-  for (const auto& lane : listed["lanes"]) {
-    names += (names.empty() ? "" : ", ") + lane["name"].get<std::string>();
-    if (wanted.empty() || lane["name"] == wanted) lanes.push_back(lane);
-  }
-  if (lanes.empty()) return rejected(fmt::format("there is no lane \"{}\"; there are: {}", wanted, names));
-  return lanes;
-}
-
-/// Each record of a lane from `from` on, page by page, until the lane or `take` ends; what ended it.
-Result<void> each_record(QueueAccess& queue, const std::string& lane, std::uint64_t from, std::uint64_t count,
-                         const std::function<bool(const QueueJson&)>& take) {
-  while (count > 0) {
-    auto page = ask(queue, {{"command", "queue.peek"}, {"lane", lane}, {"from", from}, {"count", count}});
-    if (!page) return page.error();
-    const auto& records = page->at("records");
-    if (records.empty()) return {};
-    for (const auto& record : records) {
-      if (!take(record)) return {};
-      from = record["sequence"].get<std::uint64_t>() + 1;
-    }
-    count -= std::min<std::uint64_t>(count, records.size());
-  }
-  return {};
-}
-
 int show_list(QueueAccess& queue, const QueueOptions& options) {
-  auto listed = list(queue);
-  if (!listed) return fail(listed.error().what);
+  auto listed = list_queue(queue);
+  if (!listed) return queue_failed(listed.error().what);
   if (options.json) {
     fmt::print("{}\n", listed->dump());
     return kDone;
@@ -161,10 +103,10 @@ void show_record(const QueueJson& record, std::size_t width) {
 }
 
 int peek(QueueAccess& queue, const QueueOptions& options) {
-  auto listed = list(queue);
-  if (!listed) return fail(listed.error().what);
+  auto listed = list_queue(queue);
+  if (!listed) return queue_failed(listed.error().what);
   auto lanes = lanes_of(*listed, options.lane);
-  if (!lanes) return fail(lanes.error().what);
+  if (!lanes) return queue_failed(lanes.error().what);
   std::uint64_t left = options.count;
   std::size_t width = options.full ? 0 : terminal_width();
   for (const auto& lane : *lanes) {
@@ -173,7 +115,7 @@ int peek(QueueAccess& queue, const QueueOptions& options) {
       --left;
       return std::ferror(stdout) == 0;
     });
-    if (!done) return fail(done.error().what);
+    if (!done) return queue_failed(done.error().what);
   }
   return kDone;
 }
@@ -197,14 +139,14 @@ class Output {
 };
 
 int export_records(QueueAccess& queue, const QueueOptions& options) {
-  auto listed = list(queue);
-  if (!listed) return fail(listed.error().what);
+  auto listed = list_queue(queue);
+  if (!listed) return queue_failed(listed.error().what);
   auto lanes = lanes_of(*listed, options.lane);
-  if (!lanes) return fail(lanes.error().what);
+  if (!lanes) return queue_failed(lanes.error().what);
   Output output;
   auto cannot_write = [&] {
-    return fail(fmt::format("{}: {}", options.output.empty() ? "stdout" : options.output,
-                            std::generic_category().message(errno)));
+    return queue_failed(fmt::format("{}: {}", options.output.empty() ? "stdout" : options.output,
+                                    std::generic_category().message(errno)));
   };
   if (!output.open(options.output)) return cannot_write();
 
@@ -229,132 +171,13 @@ int export_records(QueueAccess& queue, const QueueOptions& options) {
                               return !stopped;
                             });
     if (!written) return cannot_write();
-    if (!done) return fail(done.error().what);
+    if (!done) return queue_failed(done.error().what);
     if (stopped) break;
   }
   if (!output.finish()) return cannot_write();
   progress.say(fmt::format("{} records exported{}", grouped(records),
                            stopped ? "; interrupted: every line that is there is whole" : ""));
   return stopped ? kFailed : kDone;
-}
-
-/// Ranges of sequences, both ends included, in order.
-using Ranges = std::vector<std::pair<std::uint64_t, std::uint64_t>>;
-
-void subtract(Ranges& from, std::uint64_t first, std::uint64_t last) {
-  Ranges left;
-  for (auto [begin, end] : from) {
-    if (end < first || last < begin) {
-      left.emplace_back(begin, end);
-      continue;
-    }
-    if (begin < first) left.emplace_back(begin, first - 1);
-    if (last < end) left.emplace_back(last + 1, end);
-  }
-  from = std::move(left);
-}
-
-std::uint64_t total(const Ranges& ranges) {
-  std::uint64_t sum = 0;
-  for (auto [first, last] : ranges) sum += last - first + 1;
-  return sum;
-}
-
-std::string in_words(const Ranges& ranges) {
-  std::string text;
-  for (std::size_t i = 0; i < ranges.size() && i < 20; ++i) {
-    auto [first, last] = ranges[i];
-    text += (i == 0 ? "" : ", ") + (first == last ? std::to_string(first) : fmt::format("{}-{}", first, last));
-  }
-  return text + (ranges.size() > 20 ? ", ..." : "");
-}
-
-struct LaneCheck {
-  std::string name;
-  std::uint64_t records = 0, bytes = 0;
-  Ranges missing;
-  std::uint64_t given_up = 0;  // of what was missing
-};
-
-/// Takes what the ledger accounts for, and what has left the queue meanwhile, out of what is missing.
-Result<void> account(QueueAccess& queue, std::vector<LaneCheck>& checks) {
-  auto of = [&](const QueueJson& name) {
-    return std::find_if(checks.begin(), checks.end(), [&](const auto& check) { return name == check.name; });
-  };
-  for (std::uint64_t after = 0;;) {
-    auto page = ask(queue, {{"command", "queue.gaps"}, {"after", after}});
-    if (!page) return page.error();
-    const auto& gaps = page->at("gaps");
-    if (gaps.empty()) break;
-    for (const auto& gap : gaps) {
-      after = gap["entry"].get<std::uint64_t>();
-      auto check = of(gap["lane"]);
-      auto first = gap["first"].get<std::uint64_t>();
-      if (check == checks.end() || first == 0) continue;
-      auto before = total(check->missing);
-      subtract(check->missing, first, gap["last"].get<std::uint64_t>());
-      check->given_up += before - total(check->missing);
-    }
-  }
-  auto listed = list(queue);
-  if (!listed) return listed.error();
-  for (const auto& lane : (*listed)["lanes"]) {
-    auto check = of(lane["name"]);
-    if (check == checks.end()) continue;
-    subtract(check->missing, 0, std::max(lane["delivered"].get<std::uint64_t>(), lane["dropped"].get<std::uint64_t>()));
-  }
-  return {};
-}
-
-int check(QueueAccess& queue, const QueueOptions& options) {
-  auto listed = list(queue);
-  if (!listed) return fail(listed.error().what);
-  auto lanes = lanes_of(*listed, options.lane);
-  if (!lanes) return fail(lanes.error().what);
-  Signals signals;
-  ProgressLine progress(options.progress);
-  std::vector<LaneCheck> checks;
-  bool stopped = false;
-  for (const auto& lane : *lanes) {
-    LaneCheck one{lane["name"], 0, 0, {}, 0};
-    auto expected = std::max(lane["delivered"].get<std::uint64_t>(), lane["dropped"].get<std::uint64_t>()) + 1;
-    auto end = lane["durable"].get<std::uint64_t>();
-    auto done =
-        each_record(queue, one.name, expected, std::numeric_limits<std::uint64_t>::max(), [&](const QueueJson& record) {
-          auto sequence = record["sequence"].get<std::uint64_t>();
-          if (sequence > end) return false;
-          if (sequence > expected) one.missing.emplace_back(expected, sequence - 1);
-          expected = sequence + 1;
-          ++one.records;
-          one.bytes += record.value("payload", std::string()).size() +
-                       record.value("payload_base64", std::string()).size() / 4 * 3;
-          if (one.records % 1024 == 0) stopped = interrupted(signals);
-          if (progress.due()) {
-            progress.show(fmt::format("{} records read, {} {} of {}", grouped(one.records), one.name, sequence, end));
-          }
-          return !stopped;
-        });
-    if (!done) return fail(done.error().what);
-    if (stopped) break;
-    if (expected <= end) one.missing.emplace_back(expected, end);
-    checks.push_back(std::move(one));
-  }
-  if (stopped) return fail("interrupted: nothing was found out");
-  if (auto done = account(queue, checks); !done) return fail(done.error().what);
-
-  std::uint64_t missing = 0;
-  for (const auto& lane : checks) {
-    missing += total(lane.missing);
-    fmt::print("{}: {} records read, about {} bytes of payload; {} missing", lane.name, lane.records, lane.bytes,
-               total(lane.missing));
-    if (lane.given_up != 0) fmt::print("; {} given up and in the ledger", lane.given_up);
-    fmt::print("\n");
-    if (!lane.missing.empty()) fmt::print("  missing: {}\n", in_words(lane.missing));
-  }
-  fmt::print("{}\n", missing == 0
-                         ? "the check holds: every record that was not given up can be read"
-                         : "the check does not hold: what is missing is damaged or gone, and no ledger says so");
-  return missing == 0 ? kDone : kProofFailed;
 }
 
 }  // namespace
@@ -373,6 +196,9 @@ void add_queue(CLI::App& app, int& status) {
     return command;
   };
   auto add_lane = [&](CLI::App* command) { command->add_option("--lane", options->lane, "only this lane"); };
+  auto add_progress = [&](CLI::App* command) {
+    command->add_flag("--progress", options->progress, "a line each second on stderr, also when that is no terminal");
+  };
 
   auto* listing = add("list", "lanes, their marks, and how much waits", show_list);
   listing->add_flag("--json", options->json, "one line of JSON");
@@ -389,11 +215,11 @@ void add_queue(CLI::App& app, int& status) {
   exporting->add_option("--from", options->from, "the first sequence");
   exporting->add_option("--to", options->to, "the last sequence");
   exporting->add_option("-o,--output", options->output, "into this file instead of stdout");
-  exporting->add_flag("--progress", options->progress, "a line each second on stderr, also when that is no terminal");
+  add_progress(exporting);
 
-  auto* checking = add("check", "read all of it: is every record there and whole? 2 if not", check);
+  auto* checking = add("check", "read all of it: is every record there and whole? 2 if not", check_queue);
   add_lane(checking);
-  checking->add_flag("--progress", options->progress, "a line each second on stderr, also when that is no terminal");
+  add_progress(checking);
   app.footer(
       "The running agent is asked over its control socket. When none runs, its store is opened; it cannot start "
       "meanwhile.");

@@ -17,6 +17,17 @@ class Families {
  public:
   void gauge(const char* name, const char* help) { begin(name, help, prometheus::MetricType::Gauge); }
   void counter(const char* name, const char* help) { begin(name, help, prometheus::MetricType::Counter); }
+  /// A family of one value.
+  template <class Number>
+  void gauge(const char* name, const char* help, Number number) {
+    gauge(name, help);
+    value(number);
+  }
+  template <class Number>
+  void counter(const char* name, const char* help, Number number) {
+    counter(name, help);
+    value(number);
+  }
 
   /// A value of the family begun last.
   template <class Number>
@@ -72,22 +83,17 @@ void add_lanes(Families& out, const AgentStatus& status) {
 
 void add_store(Families& out, const AgentStatus& status) {
   const auto& store = status.store;
-  out.gauge("penstock_store_used_bytes", "Bytes of the store in use.");
-  out.value(store.used_pages * store.page_bytes);
-  out.gauge("penstock_store_free_bytes", "Bytes of the store that are free.");
-  out.value(store.free_pages * store.page_bytes);
-  out.gauge("penstock_store_capacity_bytes", "Bytes the store may take on disk.");
-  out.value(store.capacity_pages * store.page_bytes);
-  out.counter("penstock_store_commits_total", "Commits of the store since the start.");
-  out.value(store.commits);
-  out.counter("penstock_store_seals_total", "Commits since the start that wrote to data.mdb.");
-  out.value(store.seals);
-  out.gauge("penstock_journal_bytes", "Size of the journal.");
-  out.value(store.journal_bytes);
-  out.gauge("penstock_journal_used_bytes", "Bytes of the journal that are not yet in data.mdb or in Kafka.");
-  out.value(store.journal_used_bytes);
-  out.gauge("penstock_ledger_entries", "Losses noted in the ledger whose gap record Kafka does not have yet.");
-  out.value(store.ledger_entries);
+  out.gauge("penstock_store_used_bytes", "Bytes of the store in use.", store.used_pages * store.page_bytes);
+  out.gauge("penstock_store_free_bytes", "Bytes of the store that are free.", store.free_pages * store.page_bytes);
+  out.gauge("penstock_store_capacity_bytes", "Bytes the store may take on disk.",
+            store.capacity_pages * store.page_bytes);
+  out.counter("penstock_store_commits_total", "Commits of the store since the start.", store.commits);
+  out.counter("penstock_store_seals_total", "Commits since the start that wrote to data.mdb.", store.seals);
+  out.gauge("penstock_journal_bytes", "Size of the journal.", store.journal_bytes);
+  out.gauge("penstock_journal_used_bytes", "Bytes of the journal that are not yet in data.mdb or in Kafka.",
+            store.journal_used_bytes);
+  out.gauge("penstock_ledger_entries", "Losses noted in the ledger whose gap record Kafka does not have yet.",
+            store.ledger_entries);
   out.counter("penstock_given_up_records_total", "Records given up by a stated policy since the start, by cause.");
   for (Cause cause :
        {Cause::evicted, Cause::expired, Cause::too_large, Cause::damaged, Cause::dead_letter, Cause::refused}) {
@@ -95,37 +101,26 @@ void add_store(Families& out, const AgentStatus& status) {
     for (const auto& [known, count] : store.given_up) records += known == cause ? count : 0;
     out.value(records, {{"cause", name_of(cause)}});
   }
-  out.counter("penstock_writer_records_total", "Records committed since the start.");
-  out.value(status.writer_records);
-  out.gauge("penstock_writer_turned_seconds", "Time since the writer's loop last turned.");
-  out.value(as_seconds(status.writer_turned));
-  out.gauge("penstock_writer_waiting_for_room", "1 while the full store makes the drivers wait.");
-  out.value(status.waiting_for_room ? 1 : 0);
-  out.gauge("penstock_intake_bytes", "Bytes that wait in RAM for a commit.");
-  out.value(status.intake_bytes);
-  out.gauge("penstock_intake_capacity_bytes", "Bytes that may wait in RAM for a commit.");
-  out.value(status.intake_capacity);
+  out.counter("penstock_writer_records_total", "Records committed since the start.", status.writer_records);
+  out.gauge("penstock_writer_turned_seconds", "Time since the writer's loop last turned.",
+            as_seconds(status.writer_turned));
+  out.gauge("penstock_writer_waiting_for_room", "1 while the full store makes the drivers wait.",
+            status.waiting_for_room ? 1 : 0);
+  out.gauge("penstock_intake_bytes", "Bytes that wait in RAM for a commit.", status.intake_bytes);
+  out.gauge("penstock_intake_capacity_bytes", "Bytes that may wait in RAM for a commit.", status.intake_capacity);
 }
 
 void add_kafka(Families& out, const AgentStatus& status) {
-  out.gauge("penstock_kafka_connected", "1 when the last call to Kafka succeeded.");
-  out.value(status.connected ? 1 : 0);
-  out.counter("penstock_kafka_commits_total", "Transactions committed since the start.");
-  out.value(status.sent_commits);
-  out.counter("penstock_kafka_records_total", "Records delivered since the start.");
-  out.value(status.sent_records);
-  out.counter("penstock_kafka_gaps_total", "Gap records delivered since the start.");
-  out.value(status.sent_gaps);
-  out.counter("penstock_kafka_resumes_total", "Times Kafka was asked where it stands.");
-  out.value(status.resumes);
-  out.counter("penstock_kafka_failures_total", "Failed calls to Kafka since the start.");
-  out.value(status.failures);
-  out.counter("penstock_kafka_forks_total", "Forks found in Kafka's checkpoint since the start.");
-  out.value(status.forks);
-  out.gauge("penstock_kafka_busy_seconds", "How long the forwarder's present call or sleep has lasted.");
-  out.value(as_seconds(status.forwarder_busy));
-  out.gauge("penstock_kafka_unwritable_topics", "Topics that cannot be written to now.");
-  out.value(status.sink.topics.size());
+  out.gauge("penstock_kafka_connected", "1 when the last call to Kafka succeeded.", status.connected ? 1 : 0);
+  out.counter("penstock_kafka_commits_total", "Transactions committed since the start.", status.sent_commits);
+  out.counter("penstock_kafka_records_total", "Records delivered since the start.", status.sent_records);
+  out.counter("penstock_kafka_gaps_total", "Gap records delivered since the start.", status.sent_gaps);
+  out.counter("penstock_kafka_resumes_total", "Times Kafka was asked where it stands.", status.resumes);
+  out.counter("penstock_kafka_failures_total", "Failed calls to Kafka since the start.", status.failures);
+  out.counter("penstock_kafka_forks_total", "Forks found in Kafka's checkpoint since the start.", status.forks);
+  out.gauge("penstock_kafka_busy_seconds", "How long the forwarder's present call or sleep has lasted.",
+            as_seconds(status.forwarder_busy));
+  out.gauge("penstock_kafka_unwritable_topics", "Topics that cannot be written to now.", status.sink.topics.size());
 }
 
 void add_drivers(Families& out, const AgentStatus& status) {
@@ -165,10 +160,9 @@ std::string to_metrics(const AgentStatus& status) {
   Families out;
   out.gauge("penstock_info", "1; who this is.");
   out.value(1, {{"agent", status.agent}, {"version", status.version}});
-  out.gauge("penstock_uptime_seconds", "Time since the agent started.");
-  out.value(as_seconds(status.uptime));
-  out.gauge("penstock_clock_synchronised", "1 when the kernel knows the wall clock to be right.");
-  out.value(status.synchronised ? 1 : 0);
+  out.gauge("penstock_uptime_seconds", "Time since the agent started.", as_seconds(status.uptime));
+  out.gauge("penstock_clock_synchronised", "1 when the kernel knows the wall clock to be right.",
+            status.synchronised ? 1 : 0);
   add_lanes(out, status);
   add_store(out, status);
   add_kafka(out, status);

@@ -13,6 +13,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <cstdlib>
@@ -252,12 +253,17 @@ int run(const std::filesystem::path& folder, const std::string& policy, std::uin
     std::thread meanwhile;
     if (life.pick(0, 19) == 0) {  // some room, which is gone again at some instant of the next commits
       neighbour->give_back(life.pick(1, 256) * kBlock);
-      auto pause = std::chrono::microseconds(life.pick(0, 4'000));
-      meanwhile = std::thread([&, pause] {
-        std::this_thread::sleep_for(pause);
+      const auto commits = life.pick(0, 4), at = life.pick(0, commits);
+      std::atomic<std::uint64_t> begun{0};
+      meanwhile = std::thread([&neighbour, &begun, at] {  // beside the commit of that number
+        for (auto seen = begun.load(); seen < at; seen = begun.load()) begun.wait(seen);
         neighbour->fill();
       });
-      for (auto n = life.pick(0, 4); n > 0; --n) (void)life.commit();
+      for (std::uint64_t n = 0; n < commits; ++n) {
+        ++begun;
+        begun.notify_one();
+        (void)life.commit();
+      }
       meanwhile.join();
     }
     neighbour->fill();
