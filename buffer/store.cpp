@@ -33,8 +33,10 @@ bool Store::wants_commit() const {
                      [](const LaneState& lane) { return lane.marks.delivered > lane.stored_delivered; });
 }
 
-Result<Batch> Store::read(const BatchLimits& limits) const { return inside_->read(limits); }
-void Store::delivered(const Batch& batch) { inside_->delivered(batch); }
+Result<Batch> Store::read(const BatchLimits& limits, const Checkpoint* sent) const {
+  return inside_->read(limits, sent);
+}
+void Store::delivered(const Checkpoint& after) { inside_->delivered(after); }
 
 Watermark& Store::durable() { return inside_->durable; }
 

@@ -144,9 +144,10 @@ class Store {
 
   /// The undelivered and durable records after the delivered marks, lanes by priority, and the gaps among them.
   /// Empty when there is nothing. A damaged block becomes a gap (cause damaged) with the writer's next commit.
-  Result<Batch> read(const BatchLimits& limits) const;
-  /// Kafka has the batch: raises the delivered marks. In RAM at once; on disk with the next commit.
-  void delivered(const Batch& batch);
+  /// With `sent`, the `after` of an earlier batch, what follows that one.
+  Result<Batch> read(const BatchLimits& limits, const Checkpoint* sent = nullptr) const;
+  /// Kafka has all up to `after`, of a batch: raises the delivered marks. In RAM at once; on disk with the next commit.
+  void delivered(const Checkpoint& after);
 
   /// For a person who looks: the durable records of a lane that Kafka does not have, from `from` on, in order, at most
   /// so many and at least one if there is any. What is damaged or missing is passed over; nothing is changed.

@@ -92,6 +92,7 @@ struct State {
   std::set<Suspect> suspects;
 
   History history() const;
+  void raise_delivered(const Checkpoint& after);
 };
 
 struct Draft {
@@ -238,8 +239,8 @@ struct Store::Inside {
   Result<bool> prewrite_step(std::uint64_t most_bytes, std::uint64_t keep_free_bytes);
 
   // store_read.cpp: any thread
-  Result<Batch> read(const BatchLimits& limits);
-  void delivered(const Batch& batch);
+  Result<Batch> read(const BatchLimits& limits, const Checkpoint* sent);
+  void delivered(const Checkpoint& after);
 
   const StoreDirectory directory;
   const StoreSettings settings;

@@ -326,7 +326,18 @@ History State::history() const {
   return result;
 }
 
-Result<Batch> Store::Inside::read(const BatchLimits& limits) {
+void State::raise_delivered(const Checkpoint& after) {
+  for (auto& lane : lanes) {
+    auto upto = std::min(at(after.delivered, lane.name), lane.marks.last);
+    lane.marks.delivered = std::max(lane.marks.delivered, upto);
+  }
+  for (const auto& [entry_number, entry] : ledger.entries()) {
+    if (!entry.ranged() && entry_number <= after.ledger) struck.insert(entry_number);
+  }
+  ledger_sent = std::max(ledger_sent, after.ledger);
+}
+
+Result<Batch> Store::Inside::read(const BatchLimits& limits, const Checkpoint* sent) {
   std::lock_guard one_reader(read_mutex);
   const Sources sources{*environment, *journal, reader, *frame_reader, mutex, state, unsealed};
   for (;;) {
@@ -335,6 +346,7 @@ Result<Batch> Store::Inside::read(const BatchLimits& limits) {
       std::lock_guard lock(mutex);
       view = state;
     }
+    if (sent != nullptr) view.raise_delivered(*sent);
     Batch batch;
     BatchReading reading(sources, limits, view);
     if (auto code = reading.run(batch); code != 0) {
@@ -351,16 +363,9 @@ Result<Batch> Store::Inside::read(const BatchLimits& limits) {
   }
 }
 
-void Store::Inside::delivered(const Batch& batch) {
+void Store::Inside::delivered(const Checkpoint& after) {
   std::lock_guard lock(mutex);
-  for (auto& lane : state.lanes) {
-    auto upto = std::min(at(batch.after.delivered, lane.name), lane.marks.last);
-    lane.marks.delivered = std::max(lane.marks.delivered, upto);
-  }
-  for (const auto& gap : batch.gaps) {
-    if (gap.first == Sequence() && state.ledger.entries().count(gap.entry) != 0) state.struck.insert(gap.entry);
-  }
-  state.ledger_sent = std::max(state.ledger_sent, batch.after.ledger);
+  state.raise_delivered(after);
 }
 
 }  // namespace penstock

@@ -1,6 +1,7 @@
 #include "agent/commands/queue_parts.h"
 
 #include <fmt/core.h>
+#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <cstdio>

@@ -26,6 +26,7 @@ Result<void> Forwarder::step(std::stop_token stop) { return certain_ ? send(stop
 Result<void> Forwarder::ask(std::stop_token stop) {
   mark_busy();
   ++status_.resumes;
+  unproven_.reset();  // it is there or it is not: what the destination says decides
   auto checkpoint = sink_.resume(stop);
   if (!checkpoint) {
     if (checkpoint.error().fault == Fault::broken) return checkpoint.error();
@@ -53,14 +54,15 @@ Result<void> Forwarder::ask(std::stop_token stop) {
 Result<void> Forwarder::send(std::stop_token stop) {
   mark_busy();
   std::uint64_t seen = store_.durable().value();  // before reading, so that no rise is slept through
-  auto batch = store_.read(settings_.limits);
+  auto batch = store_.read(settings_.limits, unproven_ ? &*unproven_ : nullptr);
   if (!batch) {
     if (batch.error().fault == Fault::broken) return batch.error();
     back_off(batch.error().what, stop);
     return {};
   }
   if (batch->empty()) {
-    store_.durable().wait_for(seen + 1, std::chrono::seconds(1), stop);
+    bool more = store_.durable().wait_for(seen + 1, settings_.idle, stop);
+    if (unproven_ && !more && !stop.stop_requested()) prove(stop);
     return {};
   }
 
@@ -71,13 +73,28 @@ Result<void> Forwarder::send(std::stop_token stop) {
     back_off(committed.error().what, stop);
     return {};
   }
-  store_.delivered(*batch);
+  if (unproven_) store_.delivered(*unproven_);
+  unproven_ = batch->after;
+  failed_proofs_ = 0;
   backoff_ = settings_.backoff_first;
   ++status_.commits;
   status_.records += batch->records.size();
   status_.gaps += batch->gaps.size();
   pace(*batch, began, stop);
   return {};
+}
+
+void Forwarder::prove(std::stop_token stop) {
+  mark_busy();
+  if (sink_.proven(stop)) {
+    store_.delivered(*unproven_);
+    unproven_.reset();
+  } else if (++failed_proofs_ >= settings_.proofs) {
+    spdlog::warn(
+        "forwarder: what was committed cannot be seen by consumers: asking again where the destination stands");
+    failed_proofs_ = 0;
+    certain_ = false;
+  }
 }
 
 void Forwarder::back_off(const std::string& why, std::stop_token stop) {

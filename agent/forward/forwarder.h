@@ -1,5 +1,5 @@
-// Forwarder: the exactly-once loop. Ask the destination where it is, send what follows, raise delivered; on any doubt
-// ask again. That is all there is to it, and it must stay that way.
+// Forwarder: the exactly-once loop. Ask the destination where it is, send what follows, raise delivered when it is proven
+// to be there; on any doubt ask again. That is all there is to it, and it must stay that way.
 //
 // One thread. It never sends a sequence above durable (Store::read does not give any) and it alone raises delivered.
 // A crash at any instant is a doubt like every other: the next life begins by asking.
@@ -8,6 +8,7 @@
 #include <atomic>
 #include <chrono>
 #include <functional>
+#include <optional>
 #include <random>
 #include <stop_token>
 #include <string>
@@ -32,6 +33,8 @@ class Forwarder {
     std::chrono::milliseconds batch_interval{500};  // the shortest time between two commits
     BatchLimits limits;
     std::chrono::milliseconds backoff_first{500}, backoff_most{30'000};
+    std::chrono::milliseconds idle{1'000};  // with nothing to send for so long, what was sent last is proven
+    int proofs = 30;                        // that may fail in a row before the destination is asked again
   };
   /// Runs the settlement in the writer's thread and waits until it is durable.
   using Settle = std::function<Result<void>(const Settlement&, std::stop_token)>;
@@ -50,6 +53,7 @@ class Forwarder {
  private:
   Result<void> ask(std::stop_token stop);
   Result<void> send(std::stop_token stop);
+  void prove(std::stop_token stop);
   void back_off(const std::string& why, std::stop_token stop);
   void pace(const Batch& batch, BootTime began, std::stop_token stop);
   void mark_busy() { status_.busy_since = clock_.boottime().count(); }
@@ -61,6 +65,8 @@ class Forwarder {
   const Settings settings_;
   ForwarderStatus status_;
   bool certain_ = false;  // the destination was asked, and nothing has happened since that it did not confirm
+  std::optional<Checkpoint> unproven_;  // what was committed last; none: there is proof of all
+  int failed_proofs_ = 0;
   std::chrono::milliseconds backoff_;
   std::minstd_rand jitter_{std::random_device{}()};
 };

@@ -22,7 +22,14 @@ class Sink {
 
   /// Takes the batch whole or not at all, together with batch.after. After any error the outcome is unknown: resume()
   /// before anything else. `transient`: resume, then go on. `broken`: end the process.
+  ///
+  /// Success is the destination's word, and it may yet break it (KafkaSink says how): it is proof only of the commits
+  /// before this one. So what was committed last stays in the store until another commit has succeeded, proven() has
+  /// said true, or resume() has told where the destination stands.
   virtual Result<void> commit(const Batch& batch, std::stop_token stop) = 0;
+
+  /// True: what was committed last is there for consumers to see, for good. False: not yet, or not known now.
+  virtual bool proven(std::stop_token stop) = 0;
 };
 
 }  // namespace penstock

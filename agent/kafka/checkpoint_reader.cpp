@@ -4,6 +4,7 @@
 #include <librdkafka/rdkafka.h>
 
 #include <algorithm>
+#include <chrono>
 #include <memory>
 #include <string>
 
@@ -14,6 +15,8 @@ namespace penstock {
 namespace {
 
 constexpr std::int64_t kFirstSuffix = 256;  // records from the end that are read first; then 16 times as many
+/// Other agents' transactions are open for moments; one that is there for so long may be one of ours.
+constexpr std::chrono::seconds kOpenForLong{3};
 
 /// A record with our key: the newest wins, whatever it holds.
 struct Raw {
@@ -24,8 +27,9 @@ struct Raw {
 
 class Scan {
  public:
-  Scan(const KafkaSinkSettings& settings, const std::shared_ptr<SharedClient>& uncommitted, const Patience& patience)
-      : settings_(settings), uncommitted_(uncommitted), patience_(patience) {}
+  Scan(const KafkaSinkSettings& settings, const std::shared_ptr<SharedClient>& uncommitted,
+       const EndUndecided& end_undecided, const Patience& patience)
+      : settings_(settings), uncommitted_(uncommitted), end_undecided_(end_undecided), patience_(patience) {}
 
   Result<void> open() {
     auto client = open_client(Role::committed_reader, settings_, events_);
@@ -52,7 +56,16 @@ class Scan {
     }
     std::int64_t position = range.first;
     std::string trouble = "no answer, or a transaction of another agent is open";
+    bool open = false;  // a transaction is, at `position`, since then
+    std::chrono::steady_clock::time_point since;
     while (position < range.end && !patience_.over()) {
+      if (open && std::chrono::steady_clock::now() - since > kOpenForLong) {
+        open = false;
+        if (auto ended = end_undecided_(partition); !ended) {
+          trouble = ended.error().what;
+          break;
+        }
+      }
       rd_kafka_poll(client_.get(), 0);
       std::unique_ptr<rd_kafka_message_t, decltype(&rd_kafka_message_destroy)> message(
           rd_kafka_consume(topic_.get(), partition, patience_.slice_ms()), &rd_kafka_message_destroy);
@@ -61,6 +74,8 @@ class Scan {
         // Control records and aborted ones are invisible: only this tells that they were passed.
         position = std::max(position, message->offset);
         trouble = "a transaction of another agent is open";
+        open = true;
+        since = std::chrono::steady_clock::now();
         continue;
       }
       if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR) {
@@ -68,6 +83,7 @@ class Scan {
         continue;
       }
       position = message->offset + 1;
+      open = false;
       if (message->offset >= range.end) break;
       std::string_view key(static_cast<const char*>(message->key), message->key_len);
       if (message->key == nullptr || key != settings_.agent) continue;
@@ -97,6 +113,7 @@ class Scan {
  private:
   const KafkaSinkSettings& settings_;
   std::shared_ptr<SharedClient> uncommitted_;
+  const EndUndecided& end_undecided_;
   const Patience& patience_;
   ClientEvents events_;
   Client client_;
@@ -120,8 +137,9 @@ Result<std::optional<FoundCheckpoint>> understand(const std::optional<Raw>& raw,
 Result<std::optional<FoundCheckpoint>> read_checkpoint(const KafkaSinkSettings& settings,
                                                        const std::shared_ptr<SharedClient>& uncommitted,
                                                        std::int32_t partitions, std::int32_t expected,
-                                                       std::optional<CheckpointPlace> hint, const Patience& patience) {
-  Scan scan(settings, uncommitted, patience);
+                                                       std::optional<CheckpointPlace> hint,
+                                                       const EndUndecided& end_undecided, const Patience& patience) {
+  Scan scan(settings, uncommitted, end_undecided, patience);
   if (auto opened = scan.open(); !opened) return opened.error();
 
   auto whole = scan.range(expected);

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 
@@ -25,12 +26,18 @@ struct FoundCheckpoint {
   CheckpointPlace place;
 };
 
-/// `uncommitted` is a client of that role; see query_ends for why it is shared. `hint`: where our last checkpoint is believed to lie; without one (or with one
-/// that leads nowhere) growing parts of the end of `expected` are read, then every partition. Nothing: there is none.
-/// `transient`: not now; also when the newest one cannot be understood, for going on from anything else would be a guess.
+/// Ends what this agent has left undecided in a partition of penstock.checkpoints.
+using EndUndecided = std::function<Result<void>(std::int32_t partition)>;
+
+/// `uncommitted` is a client of that role; see query_ends for why it is shared. `hint`: where our last checkpoint is
+/// believed to lie; without one (or with one that leads nowhere) growing parts of the end of `expected` are read, then
+/// every partition. `end_undecided` is called when an open transaction has hidden the end of one for seconds; it may be
+/// another agent's. Nothing: there is none. `transient`: not now; also when the newest one cannot be understood, for
+/// going on from anything else would be a guess.
 Result<std::optional<FoundCheckpoint>> read_checkpoint(const KafkaSinkSettings& settings,
                                                        const std::shared_ptr<SharedClient>& uncommitted,
                                                        std::int32_t partitions, std::int32_t expected,
-                                                       std::optional<CheckpointPlace> hint, const Patience& patience);
+                                                       std::optional<CheckpointPlace> hint,
+                                                       const EndUndecided& end_undecided, const Patience& patience);
 
 }  // namespace penstock

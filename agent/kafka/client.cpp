@@ -37,7 +37,8 @@ void on_error(rd_kafka_t*, int error, const char* reason, void* opaque) {
 
 void on_delivery(rd_kafka_t*, const rd_kafka_message_t* message, void* opaque) {
   auto* events = events_of(opaque);
-  if (events->on_delivery) events->on_delivery(message->err, message->offset, message->_private);
+  if (!events->on_delivery) return;
+  events->on_delivery({message->err, message->_private, message->rkt, message->partition, message->offset});
 }
 
 std::string brokers_of(const KafkaSettings& kafka) {

@@ -39,8 +39,15 @@ struct KafkaSinkSettings {
 class ClientEvents {
  public:
   ClientEvents();
+  struct Delivery {
+    int error = 0;
+    const void* opaque = nullptr;
+    rd_kafka_topic_s* topic = nullptr;
+    std::int32_t partition = 0;
+    std::int64_t offset = 0;
+  };
   /// Called for every produced record, in the thread that polls, flushes or commits.
-  std::function<void(int error, std::int64_t offset, const void* opaque)> on_delivery;
+  std::function<void(const Delivery&)> on_delivery;
 
   // any thread
   void log(const char* facility, const char* text) const;

@@ -19,6 +19,9 @@ namespace {
 
 constexpr const char* kPlaceNote = "kafka/checkpoint";  // "partition:offset" of our newest checkpoint
 constexpr std::chrono::milliseconds kTopicPatience{10'000};
+constexpr std::chrono::milliseconds kProofPatience{1'000};
+/// The key of what end_undecided writes: no value, so that compaction removes it.
+constexpr const char* kEndingKey = "penstock:ending";
 
 std::string place_text(const CheckpointPlace& place) { return fmt::format("{}:{}", place.partition, place.offset); }
 
@@ -47,6 +50,7 @@ struct KafkaSink::Inside {
 
   Result<std::optional<Checkpoint>> resume(const Patience& patience);
   Result<void> transact(const Batch& batch, const Patience& patience);
+  Result<void> end_undecided(std::int32_t where, const Patience& patience);
   Result<void> produce_all(const Batch& batch, const Patience& patience);
   Result<void> find_topics(const Batch& batch, const Patience& patience);
   Result<rd_kafka_topic_s*> find_topic(const std::string& name, const Patience& patience);
@@ -110,6 +114,8 @@ Result<void> KafkaSink::commit(const Batch& batch, std::stop_token stop) {
   return committed;
 }
 
+bool KafkaSink::proven(std::stop_token) { return inside_->ready && inside_->producer->decided(kProofPatience); }
+
 KafkaSinkStatus KafkaSink::status() const {
   std::lock_guard lock(inside_->mutex);
   auto status = inside_->status;
@@ -159,7 +165,8 @@ Result<std::optional<Checkpoint>> KafkaSink::Inside::resume(const Patience& pati
   auto hint = parse_place(notes.get(kPlaceNote));
   if (hint && hint->partition >= *partitions) hint.reset();
   auto expected = hint ? hint->partition : checkpoint_partition(settings.agent, *partitions);
-  auto found = read_checkpoint(settings, reader, *partitions, expected, hint, patience);
+  auto end = [&](std::int32_t where) { return end_undecided(where, patience); };
+  auto found = read_checkpoint(settings, reader, *partitions, expected, hint, end, patience);
   if (!found) {
     producer.reset();  // the next try begins with init_transactions, which waits for the broker and can be stopped
     return found.error();
@@ -169,6 +176,23 @@ Result<std::optional<Checkpoint>> KafkaSink::Inside::resume(const Patience& pati
   if (!*found) return std::optional<Checkpoint>();
   if ((*found)->place.partition == expected) notes.set(kPlaceNote, place_text((*found)->place));
   return std::optional(std::move((*found)->checkpoint));
+}
+
+/// Decides whatever of ours is undecided in a partition of checkpoints, as "committed": that is what the coordinator said
+/// of it (see KafkaSink). Does nothing to the transactions of others.
+Result<void> KafkaSink::Inside::end_undecided(std::int32_t where, const Patience& patience) {
+  doing = "ending an undecided transaction";
+  auto own = find_topic(kCheckpointTopic, patience);
+  if (!own) return own.error();
+  if (auto begun = producer->begin(); !begun) return begun;
+  Producer::Message message;
+  message.topic = *own;
+  message.partition = where;
+  message.key = kEndingKey;
+  message.deleted = true;
+  if (auto produced = producer->produce(message, patience); !produced) return produced;
+  if (auto flushed = producer->flush(patience); !flushed) return flushed;
+  return Producer::commit(producer, patience);
 }
 
 Result<void> KafkaSink::Inside::transact(const Batch& batch, const Patience& patience) {
@@ -187,7 +211,12 @@ Result<void> KafkaSink::Inside::transact(const Batch& batch, const Patience& pat
   doing = "commit_transaction";
   if (auto committed = Producer::commit(producer, patience); !committed) return committed;
 
-  if (auto offset = producer->last_offset(); offset >= 0) notes.set(kPlaceNote, place_text({partition, offset}));
+  auto own = find_topic(kCheckpointTopic, patience);
+  for (const auto& written : producer->written()) {
+    if (own && written.topic == *own && written.partition == partition) {
+      notes.set(kPlaceNote, place_text({partition, written.offset}));
+    }
+  }
   std::lock_guard lock(mutex);
   ++status.transactions;
   status.records += batch.records.size();
@@ -236,6 +265,24 @@ Result<void> KafkaSink::Inside::find_topics(const Batch& batch, const Patience& 
 
 Result<void> KafkaSink::Inside::produce_all(const Batch& batch, const Patience& patience) {
   const WallTime now = clock.wall();
+  auto produce = [&](Producer::Message& message, std::size_t number) -> Result<void> {
+    message.number = number;
+    auto produced = producer->produce(message, patience);
+    if (produced) return {};
+    return transient(fmt::format("{}: {}", name_of_message(batch, number), produced.error().what));
+  };
+  // The checkpoint goes first, so that its partition belongs to the transaction before any other: should it be aborted,
+  // it takes back what an earlier one left undecided there as well, and we go on from where Kafka really stands.
+  auto checkpoints = find_topic(kCheckpointTopic, patience);
+  if (!checkpoints) return checkpoints.error();
+  std::string value = encode_checkpoint(batch.after, settings.agent, now);
+  Producer::Message checkpoint;
+  checkpoint.topic = *checkpoints;
+  checkpoint.partition = partition;
+  checkpoint.key = settings.agent;
+  checkpoint.value = value;
+  if (auto produced = produce(checkpoint, batch.records.size() + batch.gaps.size() + 1); !produced) return produced;
+
   std::size_t number = 0;
   for (const auto& stored : batch.records) {
     const Record& record = stored.record;
@@ -247,35 +294,18 @@ Result<void> KafkaSink::Inside::produce_all(const Batch& batch, const Patience& 
     message.value = record.payload;
     message.timestamp = kafka_timestamp(record.time, now, settings.kafka.timestamp);
     message.headers = &headers.write(stored, lane);
-    message.number = ++number;
-    if (auto produced = producer->produce(message, patience); !produced) {
-      return transient(fmt::format("{}: {}", name_of_message(batch, number), produced.error().what));
-    }
+    if (auto produced = produce(message, ++number); !produced) return produced;
   }
+  if (batch.gaps.empty()) return {};
+  auto gaps = find_topic(kGapTopic, patience);
+  if (!gaps) return gaps.error();
   for (const auto& gap : batch.gaps) {
-    std::string value = encode_gap(gap, settings.agent, lane_name(gap.lane));
+    value = encode_gap(gap, settings.agent, lane_name(gap.lane));
     Producer::Message message;
-    auto own = find_topic(kGapTopic, patience);
-    if (!own) return own.error();
-    message.topic = *own;
+    message.topic = *gaps;
     message.key = settings.agent;
     message.value = value;
-    message.number = ++number;
-    if (auto produced = producer->produce(message, patience); !produced) {
-      return transient(fmt::format("{}: {}", name_of_message(batch, number), produced.error().what));
-    }
-  }
-  std::string value = encode_checkpoint(batch.after, settings.agent, now);
-  auto own = find_topic(kCheckpointTopic, patience);
-  if (!own) return own.error();
-  Producer::Message message;
-  message.topic = *own;
-  message.partition = partition;
-  message.key = settings.agent;
-  message.value = value;
-  message.number = ++number;
-  if (auto produced = producer->produce(message, patience); !produced) {
-    return transient(fmt::format("{}: {}", name_of_message(batch, number), produced.error().what));
+    if (auto produced = produce(message, ++number); !produced) return produced;
   }
   return {};
 }

@@ -33,23 +33,53 @@ constexpr const char* kFencedBecause =
 
 Result<std::shared_ptr<Producer>> Producer::open(const KafkaSinkSettings& settings) {
   std::shared_ptr<Producer> producer(new Producer);
-  producer->events_.on_delivery = [p = producer.get()](int error, std::int64_t offset, const void* opaque) {
-    auto number = reinterpret_cast<std::uintptr_t>(opaque);
-    if (error == RD_KAFKA_RESP_ERR_NO_ERROR) {
-      if (number == p->last_number_) p->last_offset_ = offset;
-      return;
-    }
+  producer->events_.on_delivery = [p = producer.get()](const ClientEvents::Delivery& delivery) {
+    const auto number = reinterpret_cast<std::uintptr_t>(delivery.opaque);
+    const auto error = static_cast<rd_kafka_resp_err_t>(delivery.error);
+    if (error == RD_KAFKA_RESP_ERR_NO_ERROR) return p->note_written(delivery);
     // The first failure drags the rest along: those are only purged, and say nothing of why.
     bool dragged = error == RD_KAFKA_RESP_ERR__PURGE_QUEUE || error == RD_KAFKA_RESP_ERR__PURGE_INFLIGHT;
     if (p->failed_number_ && (dragged || (!p->dragged_ && *p->failed_number_ <= number))) return;
     p->dragged_ = dragged;
     p->failed_number_ = number;
-    p->failure_ = rd_kafka_err2str(static_cast<rd_kafka_resp_err_t>(error));
+    p->failure_ = rd_kafka_err2str(error);
   };
   auto client = open_client(Role::transactional_producer, settings, producer->events_);
   if (!client) return client.error();
   producer->client_ = std::move(*client);
   return producer;
+}
+
+void Producer::note_written(const ClientEvents::Delivery& delivery) {
+  // A batch writes to few partitions, and comes back from one after the other: the last one is the one, as a rule.
+  for (auto written = written_.rbegin(); written != written_.rend(); ++written) {
+    if (written->topic != delivery.topic || written->partition != delivery.partition) continue;
+    written->offset = std::max(written->offset, delivery.offset);
+    return;
+  }
+  written_.push_back({delivery.topic, delivery.partition, delivery.offset});
+}
+
+// The last stable offset of each partition (KIP-98): all before it is decided. ListOffsets gives it for the time -1 to
+// whoever asks with isolation level read_committed, which librdkafka sends by default, producers included.
+bool Producer::decided(std::chrono::milliseconds most) const {
+  constexpr std::int64_t kLatest = -1;
+  using List = std::unique_ptr<rd_kafka_topic_partition_list_t, decltype(&rd_kafka_topic_partition_list_destroy)>;
+  List asked(rd_kafka_topic_partition_list_new(static_cast<int>(written_.size())),
+             &rd_kafka_topic_partition_list_destroy);
+  for (const auto& written : written_) {
+    rd_kafka_topic_partition_list_add(asked.get(), rd_kafka_topic_name(written.topic), written.partition)->offset =
+        kLatest;
+  }
+  if (rd_kafka_offsets_for_times(client_.get(), asked.get(), static_cast<int>(most.count())) !=
+      RD_KAFKA_RESP_ERR_NO_ERROR) {
+    return false;
+  }
+  for (std::size_t i = 0; i < written_.size(); ++i) {
+    const auto& stable = asked->elems[i];
+    if (stable.err != RD_KAFKA_RESP_ERR_NO_ERROR || stable.offset <= written_[i].offset) return false;
+  }
+  return true;
 }
 
 std::string Producer::text_of(rd_kafka_error_s* error) {
@@ -90,8 +120,7 @@ Result<void> Producer::initialise(const Patience& patience) {
 Result<void> Producer::begin() {
   failed_number_.reset();
   dragged_ = false;
-  last_number_ = 0;
-  last_offset_ = -1;
+  written_.clear();
   if (auto* error = rd_kafka_begin_transaction(client_.get())) {
     return transient(fmt::format("begin_transaction: {}", text_of(error)));
   }
@@ -107,14 +136,13 @@ Result<void> Producer::produce(const Message& message, const Patience& patience)
                           static_cast<ssize_t>(header.value.size()));
     }
   }
-  last_number_ = std::max(last_number_, message.number);
   rd_kafka_vu_t values[8];
   values[0].vtype = RD_KAFKA_VTYPE_RKT;
   values[0].u.rkt = message.topic;
   values[1].vtype = RD_KAFKA_VTYPE_PARTITION;
   values[1].u.i32 = message.partition < 0 ? RD_KAFKA_PARTITION_UA : message.partition;
   values[2].vtype = RD_KAFKA_VTYPE_VALUE;
-  values[2].u.mem.ptr = const_cast<char*>(message.value.data());
+  values[2].u.mem.ptr = message.deleted ? nullptr : const_cast<char*>(message.value.data());
   values[2].u.mem.size = message.value.size();
   values[3].vtype = RD_KAFKA_VTYPE_KEY;
   values[3].u.mem.ptr = message.key.empty() ? nullptr : const_cast<char*>(message.key.data());

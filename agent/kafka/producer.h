@@ -4,6 +4,8 @@
 // thread inside that call then keeps it alive and ends it.
 #pragma once
 
+#include <chrono>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -37,6 +39,7 @@ class Producer {
     rd_kafka_topic_s* topic = nullptr;
     std::int32_t partition = -1;  // -1: by the key
     std::string_view key, value;
+    bool deleted = false;        // no value at all: a tombstone
     std::int64_t timestamp = 0;  // milliseconds; 0: now
     const std::vector<HeaderView>* headers = nullptr;
     std::size_t number = 0;
@@ -47,16 +50,26 @@ class Producer {
   Result<void> flush(const Patience& patience);
   /// The number of the first message that was refused; nothing if none was.
   std::optional<std::size_t> failed_number() const { return failed_number_; }
-  /// The offset of the message with the highest number.
-  std::int64_t last_offset() const { return last_offset_; }
+  /// Where a transaction has written: the newest offset in each partition.
+  struct Written {
+    rd_kafka_topic_s* topic = nullptr;
+    std::int32_t partition = 0;
+    std::int64_t offset = 0;
+  };
+  const std::vector<Written>& written() const { return written_; }
 
   /// Commits what was flushed. A stop leaves it behind after about a second, its outcome unknown.
   static Result<void> commit(const std::shared_ptr<Producer>& producer, const Patience& patience);
+
+  /// True when the transactions in all these partitions are decided up to there; false also when the brokers do not say
+  /// so at once: asks each leader once, for at most `most`.
+  bool decided(std::chrono::milliseconds most) const;
 
   std::string complaint() const { return events_.last(); }
 
  private:
   Producer() = default;
+  void note_written(const ClientEvents::Delivery& delivery);
   std::string text_of(rd_kafka_error_s* error);  // and destroys it
   std::string fatal_text() const;                // empty: nothing fatal has happened
 
@@ -64,11 +77,10 @@ class Producer {
   Client client_;
   std::unordered_map<std::string, Topic> topics_;  // gone before the client
   bool initialised_ = false;
-  std::size_t last_number_ = 0;
   std::optional<std::size_t> failed_number_;
   bool dragged_ = false;  // what failed is known only by what it dragged along
   std::string failure_;
-  std::int64_t last_offset_ = -1;
+  std::vector<Written> written_;
 };
 
 }  // namespace penstock

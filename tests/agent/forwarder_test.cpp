@@ -28,6 +28,8 @@ struct Loop {
     settings.batch_interval = 500ms;
     settings.backoff_first = 1000ms;
     settings.backoff_most = 5000ms;
+    settings.idle = 0ms;
+    settings.proofs = 3;
     forwarder = std::make_unique<Forwarder>(
         *store, sink, [this](const Settlement& settlement, std::stop_token) { return store->settle(settlement); },
         clock, settings);
@@ -37,6 +39,7 @@ struct Loop {
     for (int i = 0; i < records; ++i) group.records.emplace_back().payload = "x";
     REQUIRE(store->commit(std::span(&group, 1)).ok());
   }
+  std::uint64_t delivered() const { return store->status().lanes.front().delivered.value(); }
   /// How long one step took on the clock, which only sleeping moves.
   BootTime step() {
     auto before = clock.boottime();
@@ -85,6 +88,40 @@ TEST_CASE("a failing destination is asked at growing distances, each between hal
   loop.put(1);
   CHECK(loop.step() <= 1000ms);  // ...ends the growth
   CHECK_FALSE(loop.forwarder->status().connected);
+}
+
+TEST_CASE("what was committed last stays in the store until there is proof of it", "[forwarder]") {
+  Loop loop(100);
+  loop.put(150);
+  loop.step();  // asks
+  loop.step();
+  CHECK(loop.destination.records().size() == 100);
+  CHECK(loop.delivered() == 0);
+  loop.step();  // the next commit is proof of the one before
+  CHECK(loop.destination.records().size() == 150);
+  CHECK(loop.delivered() == 100);
+  loop.step();  // nothing to send: it looks
+  CHECK(loop.delivered() == 150);
+  loop.step();
+  CHECK(loop.forwarder->status().commits == 2);
+  CHECK(loop.forwarder->status().resumes == 1);
+}
+
+TEST_CASE("what was acknowledged and cannot be seen is asked about, and kept until then", "[forwarder]") {
+  Loop loop;
+  loop.destination.faults.leave_undecided = 1;
+  loop.destination.faults.decide_by_itself = 0;
+  loop.put(10);
+  loop.step();  // asks
+  loop.step();  // is told that all is well
+  for (int i = 0; i < 3; ++i) loop.step();
+  CHECK(loop.delivered() == 0);
+  CHECK(loop.destination.records().empty());
+  CHECK(loop.forwarder->status().resumes == 1);
+  loop.step();
+  CHECK(loop.forwarder->status().resumes == 2);
+  CHECK(loop.delivered() == 10);
+  CHECK(loop.destination.records().size() == 10);
 }
 
 }  // namespace forwarder_test

@@ -81,6 +81,7 @@ TEST_CASE("a new agent has no checkpoint, and after a commit has that of its bat
   test.commit(*sink, batch);
   CHECK(sink->status().connected);
   CHECK(sink->status().records == 100);
+  CHECK(sink->proven({}));
 
   auto next_life = test.open();
   auto checkpoint = test.resume(*next_life);

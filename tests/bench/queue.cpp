@@ -93,7 +93,7 @@ std::uint64_t Queue::deliver(std::uint64_t most) {
   limits.records = most;
   auto batch = store_->read(limits);
   if (!batch) give_up(batch.error().what);
-  if (!batch->empty()) store_->delivered(*batch);
+  if (!batch->empty()) store_->delivered(batch->after);
   return batch->records.size();
 }
 

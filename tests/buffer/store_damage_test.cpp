@@ -76,7 +76,7 @@ TEST_CASE("a damaged block becomes a gap, once, and everything after it is read"
   CHECK(batch.records.size() == 120);
   CHECK(batch.records[60].record.payload == f.payload(91));
   CHECK(f.store->status().given_up == std::vector<std::pair<Cause, std::uint64_t>>{{Cause::damaged, 30}});
-  f.store->delivered(batch);
+  f.store->delivered(batch.after);
   f.commit();
   f.reopen();
   CHECK(f.read().empty());

@@ -87,7 +87,7 @@ class StoreFixture {
   std::vector<std::string> read_payloads(BatchLimits limits = {}) { return payloads(read(limits)); }
   Batch deliver(BatchLimits limits = {}) {
     auto batch = read(limits);
-    store->delivered(batch);
+    store->delivered(batch.after);
     return batch;
   }
   LaneStatus lane(std::string name = "telemetry") {

@@ -73,7 +73,7 @@ TEST_CASE("evict_oldest gives up the oldest, tells every one of them, and never 
   auto again = f.read();
   CHECK(again.gaps.size() == 1);
   check_complete(again, row.lane, Sequence(1), row.last);
-  f.store->delivered(again);
+  f.store->delivered(again.after);
   f.commit();
   CHECK(f.read().empty());
   f.reopen();
@@ -90,7 +90,7 @@ TEST_CASE("what was delivered while it was evicted is struck out of the gap", "[
   REQUIRE(on_its_way.gaps.empty());
   REQUIRE(on_its_way.records.size() == 200);
   while (f.lane().dropped <= Sequence(200)) REQUIRE(f.put_noise().ok());
-  f.store->delivered(on_its_way);
+  f.store->delivered(on_its_way.after);
   auto batch = f.read();
   REQUIRE(batch.gaps.size() == 1);
   CHECK(batch.gaps[0].first == Sequence(201));
@@ -109,7 +109,7 @@ TEST_CASE("an evicted range that grows while its gap is on the way is told for t
   first.records.clear();
   first.after.delivered["telemetry"] = told;
   while (f.lane().dropped == told) REQUIRE(f.put_noise().ok());
-  f.store->delivered(first);
+  f.store->delivered(first.after);
   auto second = f.read();
   REQUIRE(second.gaps.size() == 1);
   CHECK(second.gaps[0].first == told.next());
@@ -234,7 +234,7 @@ TEST_CASE("a refusal of the intake is one growing entry until it is asked for, t
   CHECK(batch.gaps[0].count == 7);
   CHECK(batch.after.ledger == batch.gaps[0].entry);
   CHECK(batch.after.runs.size() == 1);  // a checkpoint without a run would not be known as ours
-  f.store->delivered(batch);
+  f.store->delivered(batch.after);
   f.commit();
   batch = f.read();
   REQUIRE(batch.gaps.size() == 1);
@@ -338,7 +338,7 @@ TEST_CASE("many records through a full store of 1 MiB, read and delivered by hal
     if ((seed >> 20) % 3 == 0) continue;  // the sink failed
     seen += count_between(position.next(), upto);
     position = upto;
-    f.store->delivered(batch);
+    f.store->delivered(batch.after);
   }
   CHECK(seen > 10'000);
   CHECK(f.lane().dropped > Sequence(30'000));

@@ -276,7 +276,7 @@ TEST_CASE("a record above max_record_bytes is counted, told once, and not number
   CHECK(batch.gaps[0].first == Sequence());
   CHECK(batch.gaps[0].count == 1);
   CHECK(batch.after.ledger == batch.gaps[0].entry);
-  f.store->delivered(batch);
+  f.store->delivered(batch.after);
   CHECK(f.read().empty());
   f.commit();
   f.reopen();

@@ -37,7 +37,7 @@ std::string consume(Store& store, std::uint64_t last, std::uint64_t* records, st
       if (first != next) return "expected " + std::to_string(next) + ", found " + std::to_string(first);
       next = until + 1;
     }
-    store.delivered(*batch);
+    store.delivered(batch->after);
   }
   return {};
 }

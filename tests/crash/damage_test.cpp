@@ -102,7 +102,7 @@ Truth make_store(const fs::path& work, const fs::path& directory, Random& random
         limits.records = 200;
         auto batch = store.read(limits);
         if (!batch) FAIL(batch.error().what);
-        store.delivered(*batch);
+        store.delivered(batch->after);
       }
     }
     if (life == 2) {
@@ -168,7 +168,7 @@ void drain(Store& store) {
     for (const auto& [place, line] : lines) text += line;
     say(text);
     idle = batch->empty() ? idle + 1 : 0;
-    store.delivered(*batch);
+    store.delivered(batch->after);
     check(store.commit({}));
   }
 }

@@ -205,7 +205,7 @@ class Life {
     if (!batch) fail("read: " + batch.error().what);
     if (batch->empty()) return false;
     receiver.take(*store_, *batch);
-    store_->delivered(*batch);
+    store_->delivered(batch->after);
     return true;
   }
 

@@ -170,7 +170,7 @@ std::string life(const std::string& folder, std::uint64_t seed, std::uint64_t nt
       auto batch = store.read(limits);
       if (!batch) return "read: " + batch.error().what;
       for (const auto& [lane, sequence] : batch->after.delivered) said.delivered[lane] = sequence.value();
-      store.delivered(*batch);
+      store.delivered(batch->after);
     }
   }
   plan.armed = false;

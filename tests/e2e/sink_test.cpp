@@ -1,4 +1,6 @@
 // The sink on a real Kafka: what the promise "exactly once" rests on, and what the mock cluster cannot show.
+#include <librdkafka/rdkafka.h>
+
 #include <chrono>
 #include <map>
 #include <thread>
@@ -9,6 +11,7 @@
 #include "agent/kafka/producer.h"
 #include "agent/kafka/template.h"
 #include "agent/kafka/topic_scan.h"
+#include "agent/kafka/topics.h"
 #include "agent/kafka/verify_cluster.h"
 #include "tests/catch.h"
 #include "tests/e2e/kafka_rig.h"
@@ -235,7 +238,9 @@ TEST_CASE("what is read before init_transactions is not the last word", "[e2e]")
   REQUIRE(client);
   reader->client = std::move(*client);
   auto expected = checkpoint_partition("order", 16);
-  auto too_early = read_checkpoint(bench.settings, reader, 16, expected, std::nullopt, bench.patience());
+  auto nothing_to_end = [](std::int32_t) { return Result<void>(); };
+  auto too_early =
+      read_checkpoint(bench.settings, reader, 16, expected, std::nullopt, nothing_to_end, bench.patience());
   REQUIRE(too_early);
   bench.commit(*sink, late);
   REQUIRE(*too_early);
@@ -268,6 +273,118 @@ TEST_CASE("another agent's open transaction does not hide our newest checkpoint"
 
   REQUIRE(Producer::commit(open, neighbour.patience()));
   CHECK(bench.resume(*impatient) == batch.after);
+}
+
+/// A topic with all its partitions on one broker only, and no copy.
+void create_on(Bench& bench, int broker, const char* topic, int partitions, const char* cleanup) {
+  ClientEvents events;
+  auto client = open_client(Role::uncommitted_reader, bench.settings, events);
+  REQUIRE(client);
+  std::unique_ptr<rd_kafka_NewTopic_t, decltype(&rd_kafka_NewTopic_destroy)> wanted(
+      rd_kafka_NewTopic_new(topic, partitions, -1, nullptr, 0), &rd_kafka_NewTopic_destroy);
+  for (int partition = 0; partition < partitions; ++partition) {
+    rd_kafka_NewTopic_set_replica_assignment(wanted.get(), partition, &broker, 1, nullptr, 0);
+  }
+  rd_kafka_NewTopic_set_config(wanted.get(), "cleanup.policy", cleanup);
+  rd_kafka_NewTopic_set_config(wanted.get(), "min.insync.replicas", "1");
+  std::unique_ptr<rd_kafka_queue_t, decltype(&rd_kafka_queue_destroy)> queue(rd_kafka_queue_new(client->get()),
+                                                                             &rd_kafka_queue_destroy);
+  auto* one = wanted.get();
+  rd_kafka_CreateTopics(client->get(), &one, 1, nullptr, queue.get());
+  std::unique_ptr<rd_kafka_event_t, decltype(&rd_kafka_event_destroy)> event(rd_kafka_queue_poll(queue.get(), 30'000),
+                                                                             &rd_kafka_event_destroy);
+  REQUIRE(event);
+  std::size_t count = 0;
+  auto** results = rd_kafka_CreateTopics_result_topics(rd_kafka_event_CreateTopics_result(event.get()), &count);
+  REQUIRE(count == 1);
+  INFO(rd_kafka_err2str(rd_kafka_topic_result_error(results[0])));
+  REQUIRE(rd_kafka_topic_result_error(results[0]) == RD_KAFKA_RESP_ERR_NO_ERROR);
+}
+
+bool has_leaders(Bench& bench, const char* name) {
+  ClientEvents events;
+  auto client = open_client(Role::uncommitted_reader, bench.settings, events);
+  REQUIRE(client);
+  auto topic = open_topic(client->get(), name);
+  REQUIRE(topic);
+  return look_at_topic(client->get(), topic->get(), Patience(5s, {})).state == TopicState::known;
+}
+
+template <class Condition>
+bool becomes_true(Condition condition) {
+  Patience patience(60s, {});
+  do {
+    if (condition()) return true;
+  } while (rest(patience));
+  return false;
+}
+
+/// A cluster whose coordinator outlives the only broker that holds the data.
+struct Undecided {
+  Undecided() : rig("4", 3) {
+    if (rig.why_not) return;
+    bench.emplace(rig, "undecided");
+    create_on(*bench, 3, kCheckpointTopic, 16, "compact");
+    create_on(*bench, 3, "of.undecided", 1, "delete");
+  }
+
+  /// Committed by the coordinator's word, while nobody was there to write the markers.
+  std::shared_ptr<Producer> commit_without_markers(const Batch& batch) {
+    auto producer = bench->write_without_commit(batch);
+    rig.kill(3);
+    REQUIRE(becomes_true([&] { return !has_leaders(*bench, "of.undecided"); }));
+    auto committed = Producer::commit(producer, bench->patience());
+    INFO((committed ? "" : committed.error().what));
+    REQUIRE(committed);
+    rig.restart(3);
+    REQUIRE(becomes_true([&] { return has_leaders(*bench, "of.undecided") && has_leaders(*bench, kCheckpointTopic); }));
+    return producer;
+  }
+
+  KafkaRig rig;
+  std::optional<Bench> bench;
+};
+
+TEST_CASE("a commit that Kafka acknowledged and left undecided is ended as committed by the next life", "[e2e]") {
+  Undecided test;
+  if (test.rig.why_not) return skip(*test.rig.why_not);
+  auto& bench = *test.bench;
+  auto sink = bench.open();
+  CHECK(!bench.resume(*sink));
+  bench.commit(*sink, bench.maker.next(10));
+  CHECK(becomes_true([&] { return sink->proven({}); }));
+  sink.reset();
+
+  auto left = bench.maker.next(10);
+  auto life = test.commit_without_markers(left);
+  CHECK(!life->decided(1s));  // no proof, though the commit succeeded
+  CHECK(bench.seen(false).size() == 20);
+
+  auto next_life = bench.open();
+  CHECK(bench.resume(*next_life) == left.after);
+  bench.commit(*next_life, bench.maker.next(10));
+  CHECK(becomes_true([&] { return next_life->proven({}); }));
+  CHECK(bench.exactly_once(30));
+}
+
+TEST_CASE("a commit that Kafka acknowledged and took back is known by asking, and sent again", "[e2e]") {
+  Undecided test;
+  if (test.rig.why_not) return skip(*test.rig.why_not);
+  auto& bench = *test.bench;
+  auto sink = bench.open();
+  CHECK(!bench.resume(*sink));
+  auto safe = bench.maker.next(10);
+  bench.commit(*sink, safe);
+  sink.reset();
+
+  auto left = bench.maker.next(10);
+  test.commit_without_markers(left).reset();
+  bench.write_without_commit(bench.maker.next(10)).reset();  // the next life begins a transaction, and dies
+
+  auto next_life = bench.open();
+  CHECK(bench.resume(*next_life) == safe.after);
+  bench.commit(*next_life, left);
+  CHECK(bench.exactly_once(20));
 }
 
 TEST_CASE("a broker that is killed and comes back costs no record and doubles none", "[e2e]") {

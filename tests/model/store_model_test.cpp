@@ -175,7 +175,7 @@ class Model {
     if (batch->empty() || fate == 0) return;
     land(*batch);
     if (fate == 1) return live_again();
-    store_->delivered(*batch);
+    store_->delivered(batch->after);
   }
 
   void check(const Batch& batch) {
@@ -281,7 +281,7 @@ class Model {
       if (!batch) FAIL(batch.error().what);
       check(*batch);
       land(*batch);
-      store_->delivered(*batch);
+      store_->delivered(batch->after);
       if (batch->empty() && !store_->wants_commit()) break;
     }
     for (const auto& name : kLanes) {
