@@ -2,7 +2,6 @@
 
 #include <fmt/core.h>
 #include <spdlog/spdlog.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <map>
@@ -11,6 +10,7 @@
 
 #include "agent/daemon/answers.h"
 #include "agent/daemon/service.h"
+#include "agent/daemon/state_directory.h"
 #include "agent/queue/queue_answers.h"
 #include "agent/version.h"
 #include "drivers/table.h"
@@ -100,14 +100,12 @@ Result<void> Agent::start() {
 
 Result<void> Agent::prepare_directory() {
   const auto& directory = settings_.agent.state_directory;
-  std::error_code error;
-  std::filesystem::create_directories(directory, error);
-  if (error) {
-    return rejected(fmt::format("state_directory {}: cannot be made: {}", directory.string(), error.message()));
-  }
-  if (access(directory.c_str(), W_OK | X_OK) != 0) {
-    return rejected(fmt::format("state_directory {}: cannot be written to: {}", directory.string(),
-                                std::generic_category().message(errno)));
+  if (auto prepared = prepare_state_directory(directory); !prepared) return prepared;
+  if (auto kind = copy_on_write(directory)) {
+    spdlog::warn(
+        "state_directory {}: is on {}, which copies what is overwritten: a commit wears flash many times more "
+        "than on ext4 (docs/operations.md)",
+        directory.string(), *kind);
   }
   return {};
 }

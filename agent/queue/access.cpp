@@ -8,6 +8,7 @@
 #include <system_error>
 #include <utility>
 
+#include "agent/daemon/state_directory.h"
 #include "agent/queue/import_desk.h"
 #include "agent/queue/queue_answers.h"
 
@@ -52,7 +53,9 @@ Result<std::unique_ptr<QueueAccess>> QueueAccess::into(const Settings& settings,
   std::error_code error;
   bool exists = std::filesystem::exists(with.directory, error);
   if (!exists && !make) return rejected(fmt::format("there is no queue in {}", with.directory.string()));
-  if (!exists) std::filesystem::create_directories(settings.agent.state_directory, error);
+  if (!exists) {
+    if (auto prepared = prepare_state_directory(settings.agent.state_directory); !prepared) return prepared.error();
+  }
   if (auto ours = check_owner(exists ? with.directory : settings.agent.state_directory); !ours) return ours.error();
   std::unique_ptr<QueueAccess> access(new QueueAccess);
   auto store = Store::open(with, access->clock_);

@@ -10,9 +10,9 @@ import sys
 import time
 
 
-def call(*words, **more):
+def call(*words, good=(0,), **more):
     done = subprocess.run([str(word) for word in words], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, **more)
-    if done.returncode != 0:
+    if done.returncode not in good:
         raise RuntimeError(f"{words[0]} ended with {done.returncode}: {(done.stderr or done.stdout).strip()}")
     return done.stdout
 
