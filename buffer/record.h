@@ -84,9 +84,10 @@ struct Group {
   std::vector<Record> records;
   std::vector<StateChange> changes;
   std::optional<Refusal> refusal;
-  /// Its source will offer it again: where it finds no room nothing of it is done, its changes neither, and nobody is
-  /// told of a loss. By its state the source sees whether it was taken.
+  /// Its source sends again what it is not answered for. So under reject_newest nothing of it is done where there is no
+  /// room, its changes neither, and nobody is told of a loss: the writer keeps it, and its ticket waits.
   bool comes_again = false;
+  std::uint64_t sent_once = 0;  // of its records, those that nobody sends again all the same (MQTT QoS 0)
 };
 
 }  // namespace penstock

@@ -18,7 +18,10 @@ Store::~Store() {
   if (inside_->failure.empty()) (void)inside_->seal_everything(Store::Inside::MayEvict::no);
 }
 
-Result<void> Store::commit(std::span<const Group> groups) { return inside_->commit(groups); }
+Result<void> Store::commit(std::span<const Group> groups, std::vector<std::size_t>* left) {
+  std::vector<std::size_t> none;
+  return inside_->commit(groups, left != nullptr ? *left : none);
+}
 Result<void> Store::settle(const Settlement& settlement) { return inside_->settle(settlement); }
 Result<bool> Store::prewrite_step(std::uint64_t most_bytes) {
   return inside_->prewrite_step(most_bytes, std::uint64_t{64} << 20);

@@ -129,8 +129,9 @@ class Store {
 
   /// Numbers and stores the groups in order, with their state changes and refusals and what was marked delivered since.
   /// `full`: by the policy `block` nothing was taken, try again later. `broken`: end the process. Under reject_newest the
-  /// records that did not fit are in the ledger. `groups` may be empty: then what is delivered is deleted, too.
-  Result<void> commit(std::span<const Group> groups);
+  /// records that did not fit are in the ledger; but of groups that come again nothing was done, and `left` has their
+  /// places in `groups`, in order. `groups` may be empty: then what is delivered is deleted, too.
+  Result<void> commit(std::span<const Group> groups, std::vector<std::size_t>* left = nullptr);
   /// Acts on a Settlement: raises delivered, and with `fork` draws the new epoch, in one durable commit.
   Result<void> settle(const Settlement& settlement);
   /// Writes zeros where data.mdb has not been yet, at most `most_bytes` of them: overwriting costs one flush a commit,

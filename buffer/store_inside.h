@@ -103,11 +103,12 @@ struct Draft {
     Sequence first;
     std::vector<const Record*> records;
   };
-  std::vector<New> records;      // by lane
-  BlockStamp stamp;              // of theirs; the lane is each one's
-  std::vector<Row> blocks;       // for LMDB
-  Rows changes;                  // of small rows, besides what follows from the rest
-  std::vector<Sequence> sealed;  // by lane, as in LaneState
+  std::vector<New> records;       // by lane
+  std::vector<std::size_t> left;  // of the groups, those that come again
+  BlockStamp stamp;               // of theirs; the lane is each one's
+  std::vector<Row> blocks;        // for LMDB
+  Rows changes;                   // of small rows, besides what follows from the rest
+  std::vector<Sequence> sealed;   // by lane, as in LaneState
   std::uint64_t sealed_frame = 0;
   std::vector<Sequence> first_block;  // by lane, as in LaneState
   std::vector<std::int64_t> pages;    // by lane, as in LaneState
@@ -168,9 +169,9 @@ struct Store::Inside {
 
   // store_write.cpp: the writer
   Result<void> check(std::span<const Group> groups) const;
-  Result<void> commit(std::span<const Group> groups);
+  Result<void> commit(std::span<const Group> groups, std::vector<std::size_t>& left);
   Result<void> tend(bool idle);
-  Result<void> commit_directly(std::span<const Group> groups);
+  Result<void> commit_directly(std::span<const Group> groups, std::vector<std::size_t>& left);
   Result<void> settle(const Settlement& settlement);
   Draft begin_draft();
   void take_in(std::span<const Group> groups, const std::vector<std::optional<Cause>>& fates, Draft& draft);

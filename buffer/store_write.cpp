@@ -69,7 +69,7 @@ Draft Store::Inside::begin_draft() {
   return draft;
 }
 
-Result<void> Store::Inside::commit(std::span<const Group> groups) {
+Result<void> Store::Inside::commit(std::span<const Group> groups, std::vector<std::size_t>& left) {
   if (!failure.empty()) return failed();
   if (auto valid = check(groups); !valid) return valid;
   if (auto tended = tend(groups.empty()); !tended) return tended;
@@ -79,9 +79,10 @@ Result<void> Store::Inside::commit(std::span<const Group> groups) {
     Draft draft = begin_draft();
     draft.suspects.clear();
     take_in(groups, fates, draft);
+    left = draft.left;
     FrameContent content = frame_of(draft);
     if (content.parts.empty() && content.rows.empty()) return {};
-    if (content.raw_bytes() > journal->bytes() / kFrameShare) return commit_directly(groups);
+    if (content.raw_bytes() > journal->bytes() / kFrameShare) return commit_directly(groups, left);
     switch (append(draft, content)) {
       case Outcome::done: {
         bool half_full = journal->used_bytes() > journal->bytes() / 2 && journal->used_bytes() >= seal_again_at;
@@ -128,7 +129,7 @@ Result<void> Store::Inside::tend(bool idle) {
 }
 
 /// More than a frame should hold: what is in the journal goes to LMDB, and then the groups.
-Result<void> Store::Inside::commit_directly(std::span<const Group> groups) {
+Result<void> Store::Inside::commit_directly(std::span<const Group> groups, std::vector<std::size_t>& left) {
   auto sealed = seal_everything();
   if (sealed == Outcome::broken) return failed();
   std::uint64_t at_least = 0;
@@ -142,6 +143,7 @@ Result<void> Store::Inside::commit_directly(std::span<const Group> groups) {
     if (!fates) return fates.error();
     Draft draft = begin_draft();
     take_in(groups, *fates, draft);
+    left = draft.left;
     pack(draft);
     if (sealed != Outcome::no_room) {
       for (std::size_t i = 0; i < draft.sealed.size(); ++i) draft.sealed[i] = draft.marks[i].last;
@@ -171,9 +173,15 @@ Result<void> Store::Inside::commit_directly(std::span<const Group> groups) {
 
 void Store::Inside::take_in(std::span<const Group> groups, const std::vector<std::optional<Cause>>& fates,
                             Draft& draft) {
+  std::set<std::string_view> waiting;  // drivers
   for (std::size_t i = 0; i < groups.size(); ++i) {
     const auto& group = groups[i];
-    if (fates[i] && group.comes_again) continue;
+    // What comes again stays in order: behind one that is left nothing of its driver is taken.
+    if (group.comes_again && (fates[i] == Cause::refused || waiting.contains(group.driver))) {
+      waiting.insert(group.driver);
+      draft.left.push_back(i);
+      continue;
+    }
     if (fates[i]) {
       count_refused(draft, group.lane, *fates[i], group.records.size());
     } else {

@@ -5,6 +5,7 @@
 // A crash loses what was put and is not durable; a source that can resend is answered only when its ticket is durable.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <optional>
 #include <stop_token>
@@ -28,7 +29,11 @@ class Outlet {
   /// boottime where they are zero. Does not wait: `full` when there is no room now (nothing was taken, `records` and
   /// `changes` are untouched). `rejected`: a record is over max_record_bytes (nothing was taken; `what` says which).
   /// `transient`: the agent is stopping, or this Outlet was closed.
-  virtual Result<Ticket> offer(std::vector<Record>& records, std::vector<StateChange>& changes) = 0;
+  ///
+  /// With `sent_once`: the source sends all of it again while it is not answered, except for so many of the records. Then
+  /// nothing is refused because the queue is full: the ticket waits until there is room.
+  virtual Result<Ticket> offer(std::vector<Record>& records, std::vector<StateChange>& changes,
+                               std::optional<std::uint64_t> sent_once = {}) = 0;
 
   /// The same, waiting for room.
   virtual Result<Ticket> put(std::vector<Record> records, std::vector<StateChange> changes, std::stop_token stop) = 0;

@@ -19,7 +19,7 @@ class Disk {
   virtual ~Disk() = default;
 
   // --- the writer's thread
-  virtual Result<void> commit(std::span<const Group> groups) = 0;
+  virtual Result<void> commit(std::span<const Group> groups, std::vector<std::size_t>* left = nullptr) = 0;
   virtual Result<void> settle(const Settlement& settlement) = 0;
   virtual bool wants_commit() const = 0;
   virtual Result<bool> prewrite_step() = 0;
@@ -35,7 +35,9 @@ class StoreDisk final : public Disk {
  public:
   explicit StoreDisk(Store& store) : store_(store) {}
 
-  Result<void> commit(std::span<const Group> groups) override { return store_.commit(groups); }
+  Result<void> commit(std::span<const Group> groups, std::vector<std::size_t>* left) override {
+    return store_.commit(groups, left);
+  }
   Result<void> settle(const Settlement& settlement) override { return store_.settle(settlement); }
   bool wants_commit() const override { return store_.wants_commit(); }
   Result<bool> prewrite_step() override { return store_.prewrite_step(); }

@@ -38,14 +38,15 @@ DriverOutlet::DriverOutlet(Intake& intake, Writer& writer, const Disk& disk, con
 
 DriverOutlet::~DriverOutlet() { writer_.detach(*this); }
 
-Result<Ticket> DriverOutlet::offer(std::vector<Record>& records, std::vector<StateChange>& changes) {
+Result<Ticket> DriverOutlet::offer(std::vector<Record>& records, std::vector<StateChange>& changes,
+                                   std::optional<std::uint64_t> sent_once) {
   if (!settings_.import) {
     for (auto& record : records) record.driver.clear();
   }
   stamp(records, settings_.driver, clock_);
   if (auto fine = check(records, changes); !fine) return fine.error();
   std::uint64_t count = records.size(), bytes = total_bytes(records);
-  Packed packed = pack(records, changes);
+  Packed packed = pack(records, changes, sent_once);
   auto ticket = intake_.offer(packed.group);
   if (!ticket) {
     take_back_event(packed);
@@ -64,7 +65,7 @@ Result<Ticket> DriverOutlet::put(std::vector<Record> records, std::vector<StateC
   std::stop_callback stopped(stop, [&] { either.request_stop(); });
   std::stop_callback closed(closing_.get_token(), [&] { either.request_stop(); });
   std::uint64_t count = records.size(), bytes = total_bytes(records);
-  Packed packed = pack(records, changes);
+  Packed packed = pack(records, changes, {});
   ticket = intake_.put(packed.group, either.get_token());
   if (!ticket) take_back_event(packed);
   return accepted(std::move(ticket), count, bytes);
@@ -106,12 +107,20 @@ Result<void> DriverOutlet::check(const std::vector<Record>& records, const std::
   return {};
 }
 
-DriverOutlet::Packed DriverOutlet::pack(std::vector<Record>& records, std::vector<StateChange>& changes) {
-  Packed packed{{settings_.lane, settings_.driver, std::move(records), std::move(changes), {}, settings_.import}};
+DriverOutlet::Packed DriverOutlet::pack(std::vector<Record>& records, std::vector<StateChange>& changes,
+                                        std::optional<std::uint64_t> sent_once) {
+  Packed packed{{settings_.lane,
+                 settings_.driver,
+                 std::move(records),
+                 std::move(changes),
+                 {},
+                 sent_once.has_value(),
+                 sent_once.value_or(0)}};
   if (!announcing_.load(std::memory_order_relaxed) || packed.group.records.empty()) return packed;
   std::lock_guard lock(mutex_);
   if (!event_) return packed;
   packed.group.records.push_back(std::move(*event_));
+  if (sent_once) ++packed.group.sent_once;
   stamp(packed.group.records, settings_.driver, clock_);
   event_.reset();
   announcing_ = false;

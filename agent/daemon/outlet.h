@@ -7,6 +7,7 @@
 #include <atomic>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <string>
 
 #include "agent/daemon/disk.h"
@@ -36,14 +37,15 @@ class DriverOutlet final : public Outlet, private Writer::Listener {
     std::string driver;  // the table's name
     Lane lane{};
     std::size_t max_record_bytes = std::size_t{1} << 20;
-    bool import = false;  // of an import: a record that names a driver keeps it, and a group without room comes again
+    bool import = false;  // of an import: a record that names a driver keeps it
   };
 
   DriverOutlet(Intake& intake, Writer& writer, const Disk& disk, const Clock& clock, Settings settings);
   ~DriverOutlet() override;
 
   // --- the driver
-  Result<Ticket> offer(std::vector<Record>& records, std::vector<StateChange>& changes) override;
+  Result<Ticket> offer(std::vector<Record>& records, std::vector<StateChange>& changes,
+                       std::optional<std::uint64_t> sent_once = {}) override;
   Result<Ticket> put(std::vector<Record> records, std::vector<StateChange> changes, std::stop_token stop) override;
   Result<Ticket> give_up(Cause cause, std::uint64_t count) override;
   Ticket durable() const override { return writer_.durable().value(); }
@@ -73,7 +75,7 @@ class DriverOutlet final : public Outlet, private Writer::Listener {
     Group group;
     bool announcing = false;  // its last record is the event
   };
-  Packed pack(std::vector<Record>& records, std::vector<StateChange>& changes);
+  Packed pack(std::vector<Record>& records, std::vector<StateChange>& changes, std::optional<std::uint64_t> sent_once);
   void take_back_event(Packed& packed);
   Result<Ticket> accepted(Result<Ticket> ticket, std::uint64_t records, std::uint64_t bytes);
 

@@ -30,11 +30,19 @@ Result<void> Writer::loop(std::stop_token stop) {
     // One rule for both cases: after an idle interval this instant is in the past, and the first group goes at once.
     auto ripe_at = last_commit_ + settings_.commit_interval;
     auto idle = prewriting_ ? std::min(settings_.turn, settings_.prewrite_pause) : settings_.turn;
-    Intake::Taken taken = intake_.take(idle, ripe_at, settings_.commit_bytes, settings_.most_bytes);
+    if (!kept_.empty()) idle = std::min(idle, settings_.full_retry);
+    Intake::Taken taken;
+    if (keeps_too_much()) {
+      pause(settings_.full_retry, stop);
+    } else {
+      taken = intake_.take(idle, ripe_at, settings_.commit_bytes, settings_.most_bytes);
+    }
     if (!taken.groups.empty()) {
       tell_listeners();
       if (auto done = commit(taken.groups, taken.last, stop); !done) return done;
       last_work = Steady::now();
+    } else if (!kept_.empty()) {
+      if (auto done = commit(taken.groups, 0, stop); !done) return done;
     } else if (Steady::now() - last_work >= settings_.idle_commit) {
       last_work = Steady::now();
       if (disk_.wants_commit()) {
@@ -57,6 +65,7 @@ Result<void> Writer::finish() {
     if (taken.groups.empty()) break;
     if (auto done = commit(taken.groups, taken.last, stopped.get_token()); !done) return done;
   }
+  if (auto done = forget_kept(); !done) return done;
   bool noted = [&] {
     std::lock_guard lock(mutex_);
     return !notes_.empty();
@@ -69,13 +78,15 @@ Result<void> Writer::finish() {
 }
 
 Result<void> Writer::commit(std::vector<Group>& groups, Ticket last, std::stop_token stop) {
-  std::size_t groups_taken = groups.size(), records = 0;
-  for (const auto& group : groups) records += group.records.size();
+  auto tickets = put_kept_before(groups, last);
   add_notes(groups);
+  std::size_t records = 0;
+  for (const auto& group : groups) records += group.records.size();
 
   last_commit_ = Steady::now();
+  std::vector<std::size_t> left;
   while (true) {
-    Result<void> done = disk_.commit(groups);
+    Result<void> done = disk_.commit(groups, &left);
     if (done) break;
     if (done.error().fault != Fault::full && done.error().fault != Fault::transient) {
       return broken(fmt::format("commit of {} records failed: {}", records, done.error().what));
@@ -87,15 +98,57 @@ Result<void> Writer::commit(std::vector<Group>& groups, Ticket last, std::stop_t
     if (auto waited = wait_for_room(stop); !waited) return waited;
     last_commit_ = Steady::now();
   }
-  if (status_.waiting_for_room.exchange(false)) spdlog::info("the queue takes records again");
+  for (auto i : left) {
+    records -= groups[i].records.size();
+    kept_.push_back({std::move(groups[i]), tickets[i]});
+  }
+  const bool waits = !kept_.empty();
+  if (status_.waiting_for_room.exchange(waits) != waits) {
+    if (waits)
+      spdlog::warn("the queue is full: what is sent again without an answer waits, everything else is refused");
+    if (!waits) spdlog::info("the queue takes records again");
+  }
   status_.commits += 1;
-  status_.groups += groups_taken;
+  status_.groups += tickets.size() - left.size();
   status_.records += records;
-  if (last != 0) {
-    durable_.raise(last);
+  if (Ticket all = waits ? kept_.front().ticket - 1 : last_taken_; all > durable_.value()) {
+    durable_.raise(all);
     tell_listeners();
   }
   return {};
+}
+
+/// Gives the ticket of each group; what is kept is offered again before anything newer.
+std::vector<Ticket> Writer::put_kept_before(std::vector<Group>& groups, Ticket last) {
+  last_taken_ = std::max(last_taken_, last);
+  std::vector<Ticket> tickets;
+  std::vector<Group> all;
+  for (auto& kept : std::exchange(kept_, {})) {
+    tickets.push_back(kept.ticket);
+    all.push_back(std::move(kept.group));
+  }
+  for (std::size_t i = 0; i < groups.size(); ++i) {
+    tickets.push_back(last - groups.size() + 1 + i);
+    all.push_back(std::move(groups[i]));
+  }
+  groups = std::move(all);
+  return tickets;
+}
+
+bool Writer::keeps_too_much() const {
+  std::size_t bytes = 0;
+  for (const auto& kept : kept_) {
+    for (const auto& record : kept.group.records) bytes += record.bytes();
+  }
+  return bytes > intake_.capacity_bytes() / 2;
+}
+
+/// At the end: all of it was acknowledged to nobody, and but for a few all of it will be sent again.
+Result<void> Writer::forget_kept() {
+  std::vector<Group> groups;
+  for (auto& kept : std::exchange(kept_, {})) groups.push_back(std::move(kept.group));
+  if (groups.empty()) return {};
+  return give_up(groups, full("the queue is full"));
 }
 
 /// Gives the store a chance to delete what Kafka has meanwhile, keeps the loop turning, and waits a little.
@@ -114,11 +167,13 @@ Result<void> Writer::give_up(const std::vector<Group>& groups, const Error& why)
   std::vector<Group> refusals;
   std::uint64_t records = 0;
   for (const auto& group : groups) {
-    std::uint64_t count = group.records.size() + (group.refusal ? group.refusal->count : 0);
-    if (count == 0 || group.comes_again) continue;
+    std::uint64_t count = group.comes_again ? group.sent_once : group.records.size();
+    if (group.refusal) count += group.refusal->count;
+    if (count == 0) continue;
     records += count;
     refusals.push_back({group.lane, group.driver, {}, {}, Refusal{Cause::refused, count}});
   }
+  if (refusals.empty()) return {};
   spdlog::error("{} records could not be stored before the stop: {}", records, why.what);
   if (auto done = disk_.commit(refusals); !done) {
     if (done.error().fault == Fault::broken) return done;

@@ -5,8 +5,10 @@
 // commit_bytes wait. A power cut takes what waits for the next commit, at most one interval's, and the commit in progress.
 //
 // A full store (policy `block`) is waited for: the same groups are offered again, the Intake fills, the drivers wait.
-// Nothing is dropped until the agent stops; what is then still in hand was acknowledged to nobody and goes to the
-// ledger.
+// Under reject_newest only groups that come again are kept and offered again, with the others beside them; when they
+// take half the Intake's room everybody waits. No ticket behind a kept group becomes durable before it. Nothing is
+// dropped until the agent stops; what is then still in hand was acknowledged to nobody, and goes to the ledger unless it
+// comes again.
 //
 // Between commits it writes the store's file to its full size, a step at a time (Store::prewrite_step): a commit into space
 // that was written once costs one flush, into new space two.
@@ -96,6 +98,9 @@ class Writer {
   Result<void> loop(std::stop_token stop);
   Result<void> finish();
   Result<void> commit(std::vector<Group>& groups, Ticket last, std::stop_token stop);
+  std::vector<Ticket> put_kept_before(std::vector<Group>& groups, Ticket last);
+  bool keeps_too_much() const;
+  Result<void> forget_kept();
   Result<void> wait_for_room(std::stop_token stop);
   Result<void> give_up(const std::vector<Group>& groups, const Error& why);
   Result<void> prewrite();
@@ -113,6 +118,12 @@ class Writer {
   Watermark durable_;
 
   // the writer's thread alone
+  struct Kept {
+    Group group;
+    Ticket ticket;
+  };
+  std::vector<Kept> kept_;  // groups that come again and found no room, in order
+  Ticket last_taken_ = 0;
   Steady::time_point last_commit_;
   Steady::time_point next_prewrite_;
   bool prewriting_ = true;  // the store's file has not yet its full size

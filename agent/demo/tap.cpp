@@ -13,9 +13,10 @@ class CountingOutlet final : public Outlet {
   CountingOutlet(Outlet& outlet, Account& account, const std::string& driver)
       : outlet_(outlet), account_(account), driver_(driver) {}
 
-  Result<Ticket> offer(std::vector<Record>& records, std::vector<StateChange>& changes) override {
+  Result<Ticket> offer(std::vector<Record>& records, std::vector<StateChange>& changes,
+                       std::optional<std::uint64_t> sent_once = {}) override {
     auto numbers = enter(records);
-    auto ticket = outlet_.offer(records, changes);
+    auto ticket = outlet_.offer(records, changes, sent_once);
     if (!ticket) {
       take_back(numbers);
       for (auto& record : records) record.headers.pop_back();  // the number: as untouched as it was handed to us

@@ -132,7 +132,7 @@ std::optional<std::string> ImportDesk::turn(Asked& asked) {
   }
   if (writer_.durable().value() < asked.ticket) return not_yet();
   if (auto answer = answer_at_once(store_, asked.request)) return answer;
-  return answer_wait("the queue is full");  // it found no room in the commit, and left no trace
+  return answer_error(transient("the agent stops"));
 }
 
 Result<Ticket> ImportDesk::offer(Asked& asked, Lane lane) {
@@ -142,7 +142,7 @@ Result<Ticket> ImportDesk::offer(Asked& asked, Lane lane) {
                                             DriverOutlet::Settings{kImportDriver, lane, max_record_bytes_, true});
   }
   std::vector<StateChange> changes{position_of(asked.request)};
-  return outlet->offer(asked.request.records, changes);
+  return outlet->offer(asked.request.records, changes, 0);
 }
 
 std::string import_into(Store& store, const Clock& clock, std::size_t max_record_bytes, const std::string& command,

@@ -131,9 +131,18 @@ Result<void> Inflow::submit() {
   return tell_dropped();
 }
 
+/// The broker sends again what has QoS 1 or 2. Nothing: none of it does.
+std::optional<std::uint64_t> Inflow::sent_once(const Batch& batch) {
+  std::uint64_t once = 0, again = 0;
+  for (const auto& message : batch.messages) {
+    if (message.owes == Owes::record) ++(message.qos == 0 ? once : again);
+  }
+  return again > 0 ? std::optional(once) : std::nullopt;
+}
+
 Result<bool> Inflow::submit(Batch& batch) {
   if (!batch.records.empty()) {
-    auto ticket = outlet_.offer(batch.records, no_changes_);
+    auto ticket = outlet_.offer(batch.records, no_changes_, sent_once(batch));
     if (ticket.ok()) {
       batch.ticket = *ticket;
       batch.records.clear();
@@ -172,7 +181,7 @@ Result<bool> Inflow::submit_one_by_one(Batch& batch) {
     if (message.owes != Owes::record) continue;
     one.resize(1);
     one[0] = std::move(batch.records[done]);
-    auto ticket = outlet_.offer(one, no_changes_);
+    auto ticket = message.qos == 0 ? outlet_.offer(one, no_changes_) : outlet_.offer(one, no_changes_, 0);
     if (ticket.ok()) {
       batch.ticket = *ticket;
       message.owes = Owes::nothing;

@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -86,6 +87,7 @@ class Inflow {
   };
 
   void fill_record(Record& record) const;
+  static std::optional<std::uint64_t> sent_once(const Batch& batch);
   /// True when all of it was taken.
   Result<bool> submit(Batch& batch);
   Result<bool> submit_one_by_one(Batch& batch);

@@ -21,7 +21,7 @@ class FakeDisk final : public Disk {
 
  public:
   // --- the writer
-  Result<void> commit(std::span<const Group> groups) override {
+  Result<void> commit(std::span<const Group> groups, std::vector<std::size_t>* left) override {
     std::unique_lock lock(mutex_);
     ++tries_;
     released_.wait(lock, [&] { return !held_; });
@@ -30,7 +30,15 @@ class FakeDisk final : public Disk {
       for (const auto& group : groups) only_refusals = only_refusals && group.records.empty() && group.changes.empty();
       if (fault_->fault != Fault::full || !only_refusals) return *fault_;
     }
-    commits_.emplace_back(groups.begin(), groups.end());
+    commits_.emplace_back();
+    if (left != nullptr) left->clear();
+    for (std::size_t i = 0; i < groups.size(); ++i) {
+      if (refuses_ && groups[i].comes_again && left != nullptr) {
+        left->push_back(i);
+      } else {
+        commits_.back().push_back(groups[i]);
+      }
+    }
     wants_commit_ = false;
     return {};
   }
@@ -77,6 +85,8 @@ class FakeDisk final : public Disk {
   }
 
   // --- the test
+  /// As under reject_newest, when it is full: what comes again is left.
+  void refuse_newest(bool refuse) { set(refuses_, refuse); }
   void hold() { set(held_, true); }
   void release() { set(held_, false); }
   void fail(std::optional<Error> fault) { set(fault_, std::move(fault)); }
@@ -127,7 +137,7 @@ class FakeDisk final : public Disk {
   std::vector<std::vector<Group>> commits_;
   std::vector<Settlement> settlements_;
   std::size_t tries_ = 0;
-  bool held_ = false, wants_commit_ = false;
+  bool held_ = false, wants_commit_ = false, refuses_ = false;
   std::optional<Error> fault_;
   Result<void> settle_answer_;
   int prewritten_ = 0, prewrite_steps_ = 0;

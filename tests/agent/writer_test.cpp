@@ -39,6 +39,16 @@ struct Bench {
     REQUIRE(ticket.ok());
     return *ticket;
   }
+  Ticket put_what_comes_again(std::string payload, std::uint64_t sent_once = 0) {
+    Group group;
+    group.driver = "again";
+    group.records.emplace_back().payload = std::move(payload);
+    group.comes_again = true;
+    group.sent_once = sent_once;
+    auto ticket = intake.put(group, {});
+    REQUIRE(ticket.ok());
+    return *ticket;
+  }
   bool durable(Ticket ticket) { return writer.durable().wait_for(ticket, 20s, {}); }
 
   Writer::Settings settings;
@@ -121,6 +131,66 @@ TEST_CASE("a full store takes the same groups when it has room again, in order a
   CHECK(bench.writer.durable().value() == last);
   CHECK(bench.disk.payloads() == std::vector<std::string>{"one", "two"});
   CHECK_FALSE(bench.writer.status().waiting_for_room);
+}
+
+TEST_CASE("what comes again waits for room in order, the rest goes on beside it, and no ticket passes it") {
+  auto settings = slow();
+  settings.commit_interval = 1ms;
+  settings.full_retry = 1ms;
+  Bench bench(settings);
+  bench.disk.refuse_newest(true);
+  bench.start();
+  Ticket before = bench.put("before");
+  REQUIRE(bench.durable(before));
+  Ticket one = bench.put_what_comes_again("one");
+  Ticket beside = bench.put("beside");
+  Ticket two = bench.put_what_comes_again("two");
+  REQUIRE(wait_until([&] { return bench.disk.payloads() == std::vector<std::string>{"before", "beside"}; }));
+  auto tries = bench.disk.tries();
+  REQUIRE(wait_until([&] { return bench.disk.tries() > tries + 3; }));
+  CHECK(bench.writer.durable().value() == one - 1);
+  CHECK(bench.writer.status().waiting_for_room);
+  bench.disk.refuse_newest(false);
+  CHECK(bench.durable(two));
+  CHECK(beside == one + 1);
+  CHECK(bench.disk.payloads() == std::vector<std::string>{"before", "beside", "one", "two"});
+  REQUIRE(wait_until([&] { return !bench.writer.status().waiting_for_room; }));
+  CHECK(bench.writer.status().records == 4);
+}
+
+TEST_CASE("what comes again and is kept fills at most half the intake, then nothing more is taken") {
+  auto settings = slow();
+  settings.commit_interval = 1ms;
+  settings.full_retry = 1ms;
+  Bench bench(settings);  // with an intake of 1 MiB
+  bench.disk.refuse_newest(true);
+  bench.start();
+  for (int i = 0; i < 6; ++i) bench.put_what_comes_again(std::string(100'000, 'x'));
+  auto tries = bench.disk.tries();
+  REQUIRE(wait_until([&] { return bench.intake.bytes() == 0 && bench.disk.tries() > tries + 3; }));
+  bench.put("waits");
+  tries = bench.disk.tries();
+  REQUIRE(wait_until([&] { return bench.disk.tries() > tries + 10; }));
+  CHECK(bench.intake.bytes() > 0);
+  CHECK(bench.disk.payloads().empty());
+}
+
+TEST_CASE("what comes again is forgotten at a stop, and of it only what nobody sends again is in the ledger") {
+  auto settings = slow();
+  settings.full_retry = 1ms;
+  Bench bench(settings);
+  bench.disk.refuse_newest(true);
+  bench.start();
+  bench.put_what_comes_again("sent again");
+  bench.put_what_comes_again("sent again, but for two", 2);
+  REQUIRE(wait_until([&] { return bench.disk.tries() > 3; }));
+  CHECK(bench.stop().ok());
+  CHECK(bench.disk.payloads().empty());
+  std::uint64_t refused = 0;
+  for (const auto& commit : bench.disk.commits())
+    for (const auto& group : commit) refused += group.refusal ? group.refusal->count : 0;
+  CHECK(refused == 2);
+  CHECK(bench.writer.durable().value() == 0);
 }
 
 TEST_CASE("while the store is full the loop turns, settles and lets delivered records be deleted") {

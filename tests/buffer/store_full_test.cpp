@@ -344,6 +344,35 @@ TEST_CASE("many records through a full store of 1 MiB, read and delivered by hal
   CHECK(f.lane().dropped > Sequence(30'000));
 }
 
+TEST_CASE("under reject_newest what comes again is left, in order for each driver, and told to nobody", "[store]") {
+  StoreFixture f;
+  f.settings.capacity_bytes = 1 << 20;
+  f.settings.when_full = WhenFull::reject_newest;
+  f.settings.compression_level = 0;
+  f.open();
+  std::uint64_t taken = 0;
+  std::vector<std::size_t> left;
+  for (int i = 0; i < 1'000 && left.empty(); ++i) {
+    auto large = f.group(std::vector<std::string>(10, std::string(10'000, 'x'))), small = f.group({"small"});
+    large.comes_again = small.comes_again = true;
+    std::vector<Group> groups{large, small};
+    auto before = f.lane().last;
+    REQUIRE(f.store->commit(groups, &left));
+    taken += f.lane().last.value() - before.value();
+  }
+  // The large one finds no room; the small one of its driver stays behind it, though there would be room.
+  CHECK(left == std::vector<std::size_t>{0, 1});
+  CHECK(f.store->gaps().empty());
+  CHECK(f.lane().last.value() == taken);
+
+  auto all = f.read({});
+  f.store->delivered(all.after);
+  auto large = f.group({std::string(20'000, 'x')});
+  large.comes_again = true;
+  REQUIRE(f.store->commit({&large, 1}, &left));
+  CHECK(left.empty());
+}
+
 }  // namespace store_full_test
 }  // namespace
 }  // namespace penstock

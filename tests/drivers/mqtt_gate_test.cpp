@@ -235,6 +235,20 @@ TEST_CASE("QoS 0 that waits outlives its connection, QoS 1 is left to the broker
   CHECK(bench.outlet.records()[0].payload == "zero");
 }
 
+TEST_CASE("what the broker sends again is handed over as such, and how much of it is not", "[mqtt]") {
+  Bench bench;
+  bench.connect();
+  auto hand_over = [&](const std::string& packets, std::size_t records) {
+    bench.broker->write(packets);
+    REQUIRE(bench.outlet.wait_for_records(records));
+  };
+  hand_over(wire::publish("a", "zero", 0, 0), 1);
+  hand_over(wire::publish("a", "one", 1, 1), 2);
+  hand_over(wire::publish("a", "one", 1, 2) + wire::publish("a", "zero", 0, 0) + wire::publish("a", "two", 2, 3), 5);
+  using Told = std::vector<std::optional<std::uint64_t>>;
+  CHECK(bench.outlet.sent_once() == Told{std::nullopt, 0, 1});
+}
+
 TEST_CASE("QoS 0 that found no room before the end is counted, QoS 1 is not: the broker has it", "[mqtt]") {
   Bench bench;
   bench.connect();

@@ -33,9 +33,12 @@ class FakeOutlet final : public Outlet {
         writer_([this](std::stop_token stop) { write(stop); }) {}
 
   // --- the Outlet
-  Result<Ticket> offer(std::vector<Record>& records, std::vector<StateChange>& changes) override {
+  Result<Ticket> offer(std::vector<Record>& records, std::vector<StateChange>& changes,
+                       std::optional<std::uint64_t> sent_once = {}) override {
     std::lock_guard lock(mutex_);
-    return admit(records, changes);
+    auto ticket = admit(records, changes);
+    if (ticket) sent_once_.push_back(sent_once);
+    return ticket;
   }
 
   Result<Ticket> put(std::vector<Record> records, std::vector<StateChange> changes, std::stop_token stop) override {
@@ -147,6 +150,11 @@ class FakeOutlet final : public Outlet {
   std::vector<std::size_t> groups() const {
     std::lock_guard lock(mutex_);
     return groups_;
+  }
+  /// Of each offer that was taken: whether it comes again, and how many of its records do not.
+  std::vector<std::optional<std::uint64_t>> sent_once() const {
+    std::lock_guard lock(mutex_);
+    return sent_once_;
   }
   Ticket accepted() const {
     std::lock_guard lock(mutex_);
@@ -270,6 +278,7 @@ class FakeOutlet final : public Outlet {
   mutable std::mutex mutex_;
   mutable std::condition_variable_any changed_;
   std::vector<Record> records_;
+  std::vector<std::optional<std::uint64_t>> sent_once_;
   std::vector<std::size_t> groups_;
   std::vector<std::pair<Ticket, StateChange>> changes_;
   std::map<std::string, std::string> states_;
