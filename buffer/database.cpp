@@ -158,6 +158,14 @@ void Environment::forget_memory(std::string_view from, std::string_view to) cons
   if (first < end) madvise(reinterpret_cast<void*>(first), end - first, MADV_DONTNEED);
 }
 
+/// A page that is touched once stays mapped, the kernel maps its neighbours besides, and every page is used again some day:
+/// in the end all of the file would count as this process's memory.
+void Environment::forget_all_memory() const {
+  MDB_envinfo info{};
+  mdb_env_info(env_, &info);
+  if (map_ != nullptr) forget_memory({map_, 0}, {map_, info.me_mapsize});
+}
+
 Transaction::Transaction(const Environment& environment, Access access) : environment_(environment) {
   code_ = mdb_txn_begin(environment.env_, nullptr, access == Access::read ? MDB_RDONLY : 0, &txn_);
   if (code_ != 0) txn_ = nullptr;
@@ -215,6 +223,7 @@ DatabaseCode Transaction::commit() {
   if (code_ != 0) return code_;
   code_ = mdb_txn_commit(txn_);
   txn_ = nullptr;
+  if (touched_) environment_.forget_all_memory();
   return code_;
 }
 

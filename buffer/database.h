@@ -63,11 +63,14 @@ class Environment {
   DatabaseCode check_rows();
   /// Gives back the memory that reading these two values of the map, and what lies between them, has taken.
   void forget_memory(std::string_view from, std::string_view to) const;
+  /// Reads where the map lies out of the row `format`. open() does that; of a new environment it must be told when the
+  /// row is there.
+  void look_at_format();
 
  private:
   friend class Transaction;
   Environment(MDB_env* env, std::size_t page_bytes) : env_(env), page_bytes_(page_bytes) {}
-  void look_at_format();
+  void forget_all_memory() const;
   /// False: the page that holds the value is not as LMDB wrote it, and must not be freed by what it says of itself.
   bool page_is_right(std::string_view key, std::string_view value) const;
 
@@ -95,6 +98,7 @@ class Transaction {
   void put(std::string_view key, std::string_view value);
   /// Erasing what is not there is no error.
   void erase(std::string_view key);
+  /// Gives back, too, the memory that was taken by what reading and writing mapped of the file.
   DatabaseCode commit();
   /// Something was put or erased.
   bool touched() const { return touched_; }

@@ -145,6 +145,7 @@ Result<void> Store::Inside::make_store() {
     std::string what = fmt::format("{}: cannot make the store: {}", directory.path().string(), text_of(code));
     return disk_is_full(code) ? full(std::move(what)) : broken(std::move(what));
   }
+  environment->look_at_format();
   // So much is ours from the first day: on a disk that is full later it is what giving up works in.
   if (auto written = prewrite_step(kFirstBytes, 0); !written) return broken(written.error().what);
   return directory.finish_store();

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <fstream>
 
 #include "tests/buffer/store_fixture.h"
 
@@ -12,6 +13,18 @@ std::string noise(std::size_t bytes, std::uint32_t seed) {
   seed = seed * 2'654'435'761u + 1;
   for (std::size_t i = 0; i < bytes; ++i) text += static_cast<char>((seed = seed * 1'664'525 + 1'013'904'223) >> 24);
   return text;
+}
+
+/// Of the file, what this process has mapped and touched (proc_pid_smaps(5)).
+std::uint64_t resident_kib(const std::filesystem::path& file) {
+  std::ifstream maps("/proc/self/smaps");
+  std::string line;
+  while (std::getline(maps, line) && !line.ends_with(file.string())) {
+  }
+  while (std::getline(maps, line) && line.rfind("Rss:", 0) != 0) {
+  }
+  if (!maps) FAIL(file.string() + " is not mapped");
+  return std::stoull(line.substr(4));
 }
 
 class SmallStore : public StoreFixture {
@@ -371,6 +384,19 @@ TEST_CASE("under reject_newest what comes again is left, in order for each drive
   large.comes_again = true;
   REQUIRE(f.store->commit({&large, 1}, &left));
   CHECK(left.empty());
+}
+
+TEST_CASE("of its file a store keeps next to nothing mapped, however much goes through", "[store][full]") {
+  SmallStore f(WhenFull::evict_oldest);
+  f.settings.capacity_bytes = 8 << 20;
+  f.open();
+  std::uint64_t most = 0;
+  while (f.lane().dropped < Sequence(8'000)) {  // the file is written anew then
+    REQUIRE(f.put_noise());
+    most = std::max(most, resident_kib(std::filesystem::canonical(f.settings.directory) / "data.mdb"));
+  }
+  CHECK(std::filesystem::file_size(f.settings.directory / "data.mdb") == 6 << 20);
+  CHECK(most < 1'024);
 }
 
 }  // namespace store_full_test
