@@ -9,7 +9,7 @@ namespace {
 // the flushes are a few percent of the work.
 constexpr std::size_t kChunkRawBytes = std::size_t{2} << 20;
 // Each attempt deletes, evicts or takes less than the one before.
-constexpr int kMostAttempts = 400;
+constexpr int kMostSealAttempts = 400;
 // Deleting is worth a transaction of its own when so many records are delivered.
 constexpr std::uint64_t kWorthDeleting = 20'000;
 
@@ -30,7 +30,7 @@ Outcome Store::Inside::seal_step(MayEvict may_evict) {
   std::set<Lane> sacrificed;
   std::size_t most = kChunkRawBytes;
   bool ripened = false;
-  for (int attempt = 0; attempt < kMostAttempts; ++attempt) {
+  for (int attempt = 0; attempt < kMostSealAttempts; ++attempt) {
     Draft draft = begin_draft();
     draft.suspects.clear();
     Chunk chunk = gather(draft, most, sacrificed);
