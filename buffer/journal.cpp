@@ -65,9 +65,21 @@ Result<std::unique_ptr<Journal>> Journal::open(const std::filesystem::path& path
   if (!file || ::fstat(file.get(), &info) != 0) return journal_error(path, "open it", errno);
   auto bytes = static_cast<std::uint64_t>(info.st_size) / kFrameAlignment * kFrameAlignment;
   std::unique_ptr<Journal> journal(new Journal(path, std::move(file), bytes));
-  if (::fdatasync(journal->file_.get()) != 0) return journal_error(path, "sync it", errno);
   if (auto scanned = journal->scan(seed); !scanned) return scanned.error();
+  if (auto written = journal->write_newest_again(); !written) return written.error();
   return journal;
+}
+
+/// It may be of a commit that failed: then it is in the page cache, which holds it for clean, and not on disk, and the
+/// frames of this life would stand on nothing. Every older one was flushed before it.
+Result<void> Journal::write_newest_again() const {
+  if (found_.empty()) return ::fdatasync(file_.get()) == 0 ? Result<void>() : journal_error(path_, "sync it", errno);
+  std::string bytes;
+  for (auto found = found_.rbegin(); found != found_.rend() && found->place.number == last_; ++found) {
+    if (auto got = read(found->place, bytes); !got) return got;
+    if (int code = write_at(bytes, found->place.offset); code != 0) return journal_error(path_, "write it", code);
+  }
+  return {};
 }
 
 Result<void> Journal::scan(std::uint64_t seed) {

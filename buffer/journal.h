@@ -43,8 +43,8 @@ class Journal {
     FramePlace place;
     FrameHeader header;
   };
-  /// Reads every frame, and flushes what a killed process may have left unflushed. `broken`: it cannot be read; an
-  /// unreadable sector is no error, its frame is missing.
+  /// Reads every frame, and brings the newest to disk, whatever a killed process or a failed flush has left of it.
+  /// `broken`: it cannot be read; an unreadable sector is no error, its frame is missing.
   static Result<std::unique_ptr<Journal>> open(const std::filesystem::path& path, std::uint64_t seed);
 
   Journal(const Journal&) = delete;
@@ -77,6 +77,7 @@ class Journal {
   Journal(std::filesystem::path path, Descriptor file, std::uint64_t bytes)
       : path_(std::move(path)), file_(std::move(file)), bytes_(bytes) {}
   Result<void> scan(std::uint64_t seed);
+  Result<void> write_newest_again() const;
   std::optional<std::uint64_t> place_for(std::size_t bytes) const;
   int write_at(std::string_view frame, std::uint64_t offset) const;
 

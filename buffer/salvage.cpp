@@ -164,14 +164,18 @@ class Salvaging {
       known(lane);
       marks.last = std::max({marks.last, marks.delivered, marks.dropped});
     }
-    bool all_lost = lanes_.empty();
+    // A new store numbers its lanes in the order of the configuration. Where the names that are left say that it is still
+    // that order, it gives those that are lost.
+    bool in_order = true;
     std::set<std::string> taken;
-    for (const auto& [lane, name] : lanes_) taken.insert(name);
+    for (const auto& [lane, name] : lanes_) {
+      taken.insert(name);
+      in_order = in_order && number(lane) < settings_.lanes.size() && settings_.lanes[number(lane)] == name;
+    }
     for (std::size_t i = 0; i < count; ++i) {
       Lane lane{static_cast<std::uint16_t>(i)};
       if (lanes_.count(lane) != 0) continue;
-      // A new store numbers its lanes in the order of the configuration.
-      std::string name = all_lost && i < settings_.lanes.size() ? settings_.lanes[i] : fmt::format("lane-{}", i);
+      std::string name = in_order && i < settings_.lanes.size() ? settings_.lanes[i] : fmt::format("lane-{}", i);
       while (!taken.insert(name).second) name += "-lost";
       lanes_[lane] = name;
     }

@@ -201,6 +201,20 @@ TEST_CASE("making it again adds what is missing and leaves what is there", "[jou
   CHECK(ring.open() == Numbers{1, 2, 3});
 }
 
+TEST_CASE("opening writes the newest frame again: a failed flush may have left it in the page cache only",
+          "[journal]") {
+  Ring ring;
+  ring.open();
+  REQUIRE(ring.put());
+  REQUIRE(ring.put());
+  auto before = ring.bytes();
+  const std::filesystem::file_time_type long_ago{};
+  std::filesystem::last_write_time(ring.path(), long_ago);
+  CHECK(ring.open() == std::vector<std::uint64_t>{1, 2});
+  CHECK(std::filesystem::last_write_time(ring.path()) != long_ago);
+  CHECK(ring.bytes() == before);
+}
+
 TEST_CASE("a journal that cannot be made says why", "[journal]") {
   TempDir folder;
   auto made = Journal::make(folder.path() / "no" / "journal", 1 << 20);

@@ -1,7 +1,8 @@
 // Damages a store in one way after another and looks at what the next lives make of it.
 //
-// PENSTOCK_DAMAGES says how many damages (220 in ctest, thousands in a soak), PENSTOCK_SEED repeats a run, and with it
-// PENSTOCK_TRIAL does one trial of it only. Each life is a child process: it opens the store, reads and delivers all there
+// PENSTOCK_DAMAGES says how many random damages (220 in ctest, thousands in a soak), PENSTOCK_SEED repeats a run, and with
+// it PENSTOCK_TRIAL does one trial of it only. PENSTOCK_STRIDE says at which bytes of a small store's files something
+// happens to each of them: every so many (1 in a soak). Each life is a child process: it opens the store, reads and delivers all there
 // is, and goes on writing. A life may end by saying `broken`, as a supervisor would then start it again; it may not die.
 #include <fcntl.h>
 #include <poll.h>
@@ -43,11 +44,11 @@ std::uint64_t pick(Random& random, std::uint64_t low, std::uint64_t high) {
   return std::uniform_int_distribution<std::uint64_t>(low, high)(random);
 }
 
-StoreSettings settings_of(const fs::path& directory) {
+StoreSettings settings_of(const fs::path& directory, std::uint64_t mebibytes = 8) {
   StoreSettings settings;
   settings.directory = directory;
   settings.agent = "damage";
-  settings.capacity_bytes = std::uint64_t{8} << 20;
+  settings.capacity_bytes = mebibytes << 20;
   settings.lanes = {{"telemetry", 1}, {"alarms", 0}};
   return settings;
 }
@@ -125,6 +126,32 @@ Truth make_store(const fs::path& work, const fs::path& directory, Random& random
   return truth;
 }
 
+/// As little as has one of everything: two lanes, states, two runs, what is delivered, sealed, and in the journal only.
+Truth make_small_store(const fs::path& work, const fs::path& directory) {
+  FakeClock clock;
+  Truth truth;
+  for (int life = 0; life < 2; ++life) {
+    auto opened = Store::open(settings_of(work, 1), clock);
+    if (!opened) FAIL(opened.error().what);
+    auto& store = **opened;
+    for (int commits = 0; commits < 4; ++commits) {
+      std::vector<Group> groups;
+      for (const char* lane : kLanes) {
+        groups.push_back(group_of(store, clock, lane, truth.last[lane], 3));
+        truth.last[lane] += 3;
+      }
+      if (auto done = store.commit(groups); !done) FAIL(done.error().what);
+      if (commits != 1) continue;
+      auto batch = store.read({.records = 4});
+      if (!batch) FAIL(batch.error().what);
+      store.delivered(batch->after);
+    }
+    for (const auto& row : store.status().lanes) truth.delivered[row.name] = row.delivered.value();
+    if (life == 1) fs::copy(work, directory);
+  }
+  return truth;
+}
+
 // --- one life, in a child
 
 void say(const std::string& line) {
@@ -173,9 +200,9 @@ void drain(Store& store) {
   }
 }
 
-void live(const fs::path& directory) {
+void live(const StoreSettings& settings) {
   SystemClock clock;
-  auto opened = Store::open(settings_of(directory), clock);
+  auto opened = Store::open(settings, clock);
   check(opened);
   auto& store = **opened;
   std::ostringstream lines;
@@ -209,7 +236,7 @@ struct Life {
   std::string text;
 };
 
-Life run_life(const fs::path& directory) {
+Life run_life(const StoreSettings& settings) {
   int ends[2];
   REQUIRE(::pipe2(ends, O_CLOEXEC) == 0);
   pid_t child = ::fork();
@@ -217,7 +244,7 @@ Life run_life(const fs::path& directory) {
   if (child == 0) {
     for (int number : {SIGBUS, SIGSEGV, SIGABRT, SIGFPE, SIGILL}) ::signal(number, SIG_DFL);
     ::dup2(ends[1], STDOUT_FILENO);
-    live(directory);
+    live(settings);
     ::_exit(8);
   }
   ::close(ends[1]);
@@ -259,10 +286,10 @@ class Judging {
   Judging(const Truth& truth, bool may_end_early)
       : truth_(truth), newest_may_be_missing_(may_end_early), states_may_be_old_(may_end_early) {}
 
-  Outcome run(const fs::path& directory) {
+  Outcome run(const StoreSettings& settings) {
     while (outcome_.lives < kMostLives) {
       ++outcome_.lives;
-      auto life = run_life(directory);
+      auto life = run_life(settings);
       if (!WIFEXITED(life.status)) {
         fail("it died of signal " + std::to_string(WTERMSIG(life.status)) + " after: " + tail(life.text));
         return outcome_;
@@ -525,7 +552,7 @@ TEST_CASE("no damage crashes a life, delivers wrong data or loses a record witho
     replace(copy / kind.file, bytes);
 
     CAPTURE(trial, kind.name);
-    auto outcome = Judging(truth, kind.may_end_early).run(copy);
+    auto outcome = Judging(truth, kind.may_end_early).run(settings_of(copy));
     if (!outcome.failure.empty()) FAIL(outcome.failure << "; it said: " << outcome.says);
     auto& row = rows[kind.name];
     ++row.trials;
@@ -549,6 +576,50 @@ TEST_CASE("no damage crashes a life, delivers wrong data or loses a record witho
   }
   WARN(damages << " damages to " << truth.waiting() << " records, seed " << seed << '\n' << table(list, rows));
   CHECK(!rows.empty());
+}
+
+TEST_CASE("a small store may be cut off, or have a byte turned, at any byte of any file", "[crash][store][damage]") {
+  const auto stride = std::max<std::uint64_t>(1, number_from("PENSTOCK_STRIDE", 997));
+  std::random_device random;
+  TempDir folder("/dev/shm");
+  auto original = folder.path() / "original", copy = folder.path() / "copy";
+  auto truth = make_small_store(folder.path() / "work", original);
+
+  std::ostringstream told;
+  for (const std::string file : {"data.mdb", "lock.mdb", "journal", "manifest"}) {
+    const auto bytes = contents(original / file);
+    // Behind the last byte that is not zero all are alike: one page of them stands for the rest.
+    const auto end = std::min(bytes.size(), used_pages(bytes) * kPage + kPage);
+    const auto step = std::min<std::uint64_t>(stride, end / 20 + 1);  // a small file deserves some, too
+    const auto from = random() % step;
+    int trials = 0, mended = 0, anew = 0, refused = 0;
+    for (const bool cut : {true, false}) {
+      for (std::uint64_t at = from; at < end; at += step) {
+        fs::remove_all(copy);
+        fs::copy(original, copy);
+        auto damaged = bytes;
+        if (cut) {
+          damaged.resize(static_cast<std::size_t>(at));
+        } else {
+          auto& byte = damaged[static_cast<std::size_t>(at)];
+          byte = static_cast<char>(~byte);
+        }
+        replace(copy / file, damaged);
+        INFO(file << (cut ? " cut off at byte " : " with all bits turned of byte ") << at);
+        auto outcome = Judging(truth, file == "journal").run(settings_of(copy, 1));
+        if (!outcome.failure.empty()) FAIL(outcome.failure << "; it said: " << outcome.says);
+        if (outcome.refused && (file != "manifest" || outcome.says.size() < 30)) FAIL("refused: " << outcome.says);
+        ++trials;
+        mended += outcome.mended ? 1 : 0;
+        anew += outcome.anew ? 1 : 0;
+        refused += outcome.refused ? 1 : 0;
+      }
+    }
+    told << file << ": " << trials << " damages, " << mended << " mended, " << anew << " begun anew, " << refused
+         << " refused\n";
+    CHECK(trials > 0);
+  }
+  WARN("every " << stride << " bytes:\n" << told.str());
 }
 
 }  // namespace damage_test

@@ -20,7 +20,7 @@ namespace {
 namespace store_model_test {
 
 constexpr std::uint64_t kKeptSeeds[] = {1};
-constexpr int kSteps = 250;
+constexpr int kSteps = 250, kFewSteps = 40;
 const std::vector<std::string> kLanes = {"telemetry", "alarms"};
 
 struct ModelLane {
@@ -51,8 +51,8 @@ class Model {
     for (const auto& name : kLanes) lanes_[name].epochs.emplace_back(1, store_->status().epoch);
   }
 
-  void run() {
-    for (int step = 0; step < kSteps; ++step) {
+  void run(int steps) {
+    for (int step = 0; step < steps; ++step) {
       auto what = pick(0, 99);
       if (what < 45)
         append();
@@ -305,17 +305,23 @@ class Model {
   std::uint64_t put_ = 0, refused_ = 0, told_refused_ = 0;
 };
 
-TEST_CASE("the store agrees with a naive model over random lives", "[model][store]") {
+void run_seeds(int otherwise, int steps) {
   const char* wanted = std::getenv("PENSTOCK_MODEL_SEEDS");
-  int seeds = wanted != nullptr ? std::atoi(wanted) : 12;
+  int seeds = wanted != nullptr ? std::atoi(wanted) : otherwise;
   std::vector<std::uint64_t> all(std::begin(kKeptSeeds), std::end(kKeptSeeds));
   std::random_device device;
   for (int i = 0; i < seeds; ++i) all.push_back(device());
   for (auto seed : all) {
-    INFO("seed " << seed << ": keep it in kKeptSeeds");
-    Model(seed).run();
+    INFO("seed " << seed << " with " << steps << " steps: keep it in kKeptSeeds");
+    Model(seed).run(steps);
   }
   SUCCEED();
+}
+
+TEST_CASE("the store agrees with a naive model over long random lives", "[model][store]") { run_seeds(12, kSteps); }
+
+TEST_CASE("the store agrees with a naive model over a thousand short random lives", "[model][store]") {
+  run_seeds(1'000, kFewSteps);
 }
 
 }  // namespace store_model_test
