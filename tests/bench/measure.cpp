@@ -27,13 +27,15 @@ double now() { return read_clock(CLOCK_MONOTONIC); }
 
 double cpu() { return read_clock(CLOCK_PROCESS_CPUTIME_ID); }
 
-double peak_rss_mib() {
+double memory_mib(const std::string& field) {
   std::ifstream status("/proc/self/status");
   for (std::string line; std::getline(status, line);) {
-    if (line.rfind("VmHWM:", 0) == 0) return std::strtod(line.c_str() + 6, nullptr) / 1024;
+    if (line.rfind(field + ":", 0) == 0) return std::strtod(line.c_str() + field.size() + 1, nullptr) / 1024;
   }
-  return 0;
+  give_up("/proc/self/status has no " + field);
 }
+
+double peak_rss_mib() { return memory_mib("VmHWM"); }
 
 double percentile(std::vector<double> values, double which) {
   if (values.empty()) return 0;

@@ -18,6 +18,8 @@ namespace penstock::bench {
 double now();
 /// CPU seconds of this process, all threads, user and system.
 double cpu();
+/// A size of /proc/self/status (proc_pid_status(5)), such as VmRSS, in MiB.
+double memory_mib(const std::string& field);
 /// Highest resident set of this process so far, in MiB (VmHWM).
 double peak_rss_mib();
 

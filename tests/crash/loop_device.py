@@ -69,13 +69,13 @@ def mounted(image, at, direct_io=False):
 
 
 @contextlib.contextmanager
-def small_disk(folder, mebibytes):
+def small_disk(folder, mebibytes, *mkfs_words):
     """An empty ext4 of its own, all of it for everybody."""
     image, at = folder / "image", folder / "disk"
     at.mkdir()
     with open(image, "wb") as file:
         file.truncate(mebibytes << 20)
-    call("mkfs.ext4", "-q", "-F", "-m", "0", "-E", "nodiscard,lazy_itable_init=0,lazy_journal_init=0", image)
+    call("mkfs.ext4", "-q", "-F", "-m", "0", "-E", "nodiscard,lazy_itable_init=0,lazy_journal_init=0", *mkfs_words, image)
     with mounted(image, at):
         yield at
 
