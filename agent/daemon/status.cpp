@@ -85,6 +85,7 @@ std::string to_json(const AgentStatus& status) {
         {"resumes", status.resumes},
         {"failures", status.failures},
         {"forks", status.forks},
+        {"checkpoints_behind", status.checkpoints_behind},
         {"busy_seconds", in_seconds(status.forwarder_busy)}}},
       {"store", store_json(status.store)},
       {"writer",

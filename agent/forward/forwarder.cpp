@@ -39,6 +39,7 @@ Result<void> Forwarder::ask(std::stop_token stop) {
     ++status_.forks;
     spdlog::warn("forwarder: {}", settlement.why);
   } else if (settlement.checkpoint_behind) {
+    ++status_.checkpoints_behind;
     spdlog::warn("forwarder: {}", settlement.why);
   }
   if (auto settled = settle_(settlement, stop); !settled) {

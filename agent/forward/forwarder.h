@@ -23,6 +23,7 @@ namespace penstock {
 struct ForwarderStatus {
   std::atomic<bool> connected{false};  // the last call into the sink succeeded
   std::atomic<std::uint64_t> commits{0}, records{0}, gaps{0}, resumes{0}, failures{0}, forks{0};
+  std::atomic<std::uint64_t> checkpoints_behind{0};  // Kafka has lost what was proven to be there
   /// BootTime in microseconds at which the present call into the sink, or sleep, began.
   std::atomic<std::int64_t> busy_since{0};
 };

@@ -124,6 +124,23 @@ TEST_CASE("what was acknowledged and cannot be seen is asked about, and kept unt
   CHECK(loop.destination.records().size() == 10);
 }
 
+TEST_CASE("a destination that has forgotten what was proven to be there is told of, and goes on", "[forwarder]") {
+  Loop loop;
+  loop.put(10);
+  for (int i = 0; i < 3; ++i) loop.step();
+  REQUIRE(loop.delivered() == 10);
+  loop.destination.forget_checkpoint();
+  loop.destination.faults.lose_request = 1;
+  loop.put(1);
+  loop.step();
+  loop.destination.faults.lose_request = 0;
+  CHECK(loop.forwarder->status().checkpoints_behind == 0);
+  loop.step();  // asks
+  CHECK(loop.forwarder->status().checkpoints_behind == 1);
+  loop.step();
+  CHECK(loop.destination.records().size() == 11);
+}
+
 }  // namespace forwarder_test
 }  // namespace
 }  // namespace penstock

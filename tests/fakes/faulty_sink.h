@@ -60,6 +60,9 @@ class FaultyDestination {
     return !undecided_;
   }
 
+  /// As a cluster that was set up anew.
+  void forget_checkpoint() { checkpoint_.reset(); }
+
   /// What a consumer sees, in the order it was committed.
   const std::vector<StoredRecord>& records() const { return records_; }
   const std::vector<Gap>& gaps() const { return gaps_; }
