@@ -26,9 +26,10 @@ namespace {
 
 constexpr const char* kDataName = "data.mdb";
 constexpr const char* kLockName = "lock.mdb";
-constexpr const char* kJournalName = "journal";
 constexpr const char* kManifestName = "manifest";
 constexpr const char* kDamagedName = "damaged.mdb";
+constexpr const char* kJournalName = "journal";
+constexpr const char* kDamagedJournalName = "damaged.journal";
 constexpr const char* kSalvagedName = "salvaged";
 constexpr const char* kCompleteName = "complete";
 constexpr const char* kAnnouncedName = "complete.new";
@@ -309,6 +310,10 @@ class Mending {
       if (auto moved = move_to(path_ / kDataName, path_ / kDamagedName); !moved) return moved.error();
       progress();
     }
+    if (there_is(path_ / kJournalName)) {  // the newest records: a new store would write over them
+      if (auto moved = move_to(path_ / kJournalName, path_ / kDamagedJournalName); !moved) return moved.error();
+      progress();
+    }
     if (auto kept = keep_damaged(0, &mended.kept_as); !kept) return kept.error();
     for (const char* name : {kLockName, kSuspectName, kManifestName}) {
       if (auto removed = take_away(path_ / name); !removed) return removed.error();
@@ -331,6 +336,7 @@ class Mending {
     std::uint64_t growth = settings_.capacity_bytes > size ? settings_.capacity_bytes - size : 0;
     struct statvfs disk {};
     if (::statvfs(path_.c_str(), &disk) == 0 && static_cast<std::uint64_t>(disk.f_bavail) * disk.f_frsize < growth) {
+      if (auto removed = take_away(path_ / kDamagedJournalName); !removed) return removed;
       return take_away(damaged);
     }
     *kept_as = damaged.string();

@@ -4,7 +4,8 @@
 // itself walks over everything in a child process with a time limit: a crash, a hang or an error there is damage too.
 // Damage leads to a salvage (buffer/salvage.h) into `salvaged/`, from where the new file takes the place of the damaged
 // one, which stays as `damaged.mdb`, the newest such file only, as long as the disk has room for what the store may yet
-// need. If nothing can be salvaged, and no frame of the journal either, the file is moved aside all the same, and the store begins anew.
+// need. If nothing can be salvaged, and no frame of the journal either, the file is moved aside all the same, the
+// journal as `damaged.journal`, and the store begins anew.
 //
 // A crash at any instant: until `salvaged/complete` exists nothing but `salvaged/` was touched, and it is made again; from
 // then on the next open takes the switch up where it was.

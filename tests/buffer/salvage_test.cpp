@@ -386,9 +386,12 @@ TEST_CASE("beginning anew that is cut anywhere ends with an empty store and the 
   Fixture f;
   f.fill();
   Fixture::write(f.file("data.mdb"), std::string(20'000, 'x'));
-  fs::remove(f.file("journal"));
+  const std::string journal(65'536, 'j');
+  Fixture::write(f.file("journal"), journal);
   int cuts = cut_at_every_step(f, [&] {
     CHECK(f.read().empty());
+    bool kept = Fixture::contents(f.file("damaged.journal")) == journal;
+    CHECK(kept);
     CHECK(Fixture::contents(f.file("damaged.mdb")) == std::string(20'000, 'x'));
   });
   CHECK(cuts >= 5);

@@ -82,10 +82,13 @@ TEST_CASE("a data.mdb of which nothing can be kept is moved aside, and the store
   auto data = f.contents(f.file("data.mdb"));
   std::fill(data.begin(), data.end(), '\x5a');
   f.write(f.file("data.mdb"), data);
+  auto journal = f.contents(f.file("journal"));
+  REQUIRE_FALSE(journal.empty());
   f.expect_damage = true;
   f.open();
   REQUIRE(f.store->mended());
   CHECK(f.store->mended()->outcome == Mended::Outcome::begun_anew);
+  CHECK(f.contents(f.file("damaged.journal")) == journal);
   CHECK(f.store->mended()->kept_as == f.file("damaged.mdb").string());
   CHECK(f.contents(f.file("damaged.mdb")) == data);
   CHECK(f.store->status().epoch != epoch);
