@@ -33,6 +33,7 @@ struct BlockStamp {
   Run run;
   Boot boot;
   Lane lane{};
+  bool dead_letter = false;  // it holds one record that was set aside, and is no part of its lane
   bool operator==(const BlockStamp&) const = default;
 };
 

@@ -87,12 +87,12 @@ Result<BlockHeader> check_block(std::string_view value) {
   if (at[4] != 1) return damaged(fmt::format("version {}", static_cast<unsigned char>(at[4])));
   auto codec = static_cast<unsigned char>(at[5]);
   auto flags = static_cast<unsigned char>(at[6]);
-  if (codec > 1 || flags > 1 || at[7] != 0) return damaged("unknown codec or flags");
+  if (codec > 1 || flags > 3 || at[7] != 0) return damaged("unknown codec or flags");
   if (load_little<std::uint64_t>(at + 8) != block_checksum(value)) return damaged("checksum");
 
   BlockHeader header;
   header.stamp = {id_at<Epoch>(at + 16), id_at<Run>(at + 32), id_at<Boot>(at + 48),
-                  Lane{load_little<std::uint16_t>(at + 64)}};
+                  Lane{load_little<std::uint16_t>(at + 64)}, (flags & 2) != 0};
   header.fragment = load_little<std::uint16_t>(at + 66);
   header.fragments = load_little<std::uint16_t>(at + 68);
   header.count = load_little<std::uint32_t>(at + 72);
@@ -104,7 +104,8 @@ Result<BlockHeader> check_block(std::string_view value) {
   header.wall_base = WallTime(std::chrono::microseconds(load_little<std::int64_t>(at + 104)));
   header.boot_base = BootTime(load_little<std::int64_t>(at + 112));
 
-  bool is_fragment = flags == 1;
+  bool is_fragment = (flags & 1) != 0;
+  if (header.stamp.dead_letter && header.count != 1) return damaged("a dead letter of several records");
   if (load_little<std::uint16_t>(at + 70) != 0 || load_little<std::uint32_t>(at + 84) != 0) return damaged("padding");
   if (header.stored_length != value.size() - kBlockHeaderBytes) return damaged("stored length");
   if (header.raw_length > kMostBlockRawBytes) return damaged(fmt::format("raw length {}", header.raw_length));
@@ -195,9 +196,12 @@ Result<bool> BlockReader::next(Record& record) {
   if (at_ == end_) return damaged("a record is cut off");
   auto flags = static_cast<unsigned char>(*at_++);
   bool same_origin = (flags & 1u << 6) != 0;
-  if ((flags & 3) > 2 || (flags >> 2 & 3) > 2 || flags >= 0x80 || (same_origin && first_))
-    return damaged("record flags");
+  if ((flags & 3) > 2 || (flags >> 2 & 3) > 2 || (same_origin && first_)) return damaged("record flags");
   if (!same_origin && !take_origin(at_, end_, before_)) return damaged("a record's origin");
+  record.retried = (flags & 1u << 7) != 0;
+  if (record.retried && (before_.headers.empty() || before_.headers.back().name != kRetryOf)) {
+    return damaged("a retry of nothing");
+  }
   std::uint64_t boot_step = 0, extra = 0;
   if (!take_signed(at_, end_, boot_step) || !take_signed(at_, end_, extra) || !take_string(at_, end_, record.payload)) {
     return damaged("a record is cut off");

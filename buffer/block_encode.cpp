@@ -49,7 +49,7 @@ std::string make_value(const BlockHeader& header, std::string_view payload) {
   std::copy_n("PSBK", 4, at);
   at[4] = 1;
   at[5] = header.compressed ? 1 : 0;
-  at[6] = header.fragments != 0 ? 1 : 0;
+  at[6] = static_cast<char>((header.fragments != 0 ? 1 : 0) | (header.stamp.dead_letter ? 2 : 0));
   auto put_id = [&](std::size_t offset, const auto& id) { std::copy(id.bytes.begin(), id.bytes.end(), at + offset); };
   put_id(16, header.stamp.epoch);
   put_id(32, header.stamp.run);
@@ -95,6 +95,7 @@ void BlockBuilder::append(const Record& record) {
   if (record.time_source == TimeSource::device) flags |= 1u << 4;
   if (record.synchronised) flags |= 1u << 5;
   if (same_origin) flags |= 1u << 6;
+  if (record.retried) flags |= 1u << 7;
   raw_ += static_cast<char>(flags);
   if (!same_origin) {
     raw_ += scratch_;

@@ -88,6 +88,14 @@ using Epoch = Id<struct EpochTag>;  // drawn when a store is created or forked
 using Run = Id<struct RunTag>;      // drawn at every open of the store
 using Boot = Id<struct BootTag>;    // the kernel's boot id
 
+/// A dead letter: by the name that its record has for ever.
+struct DeadLetterId {
+  Epoch epoch;
+  Lane lane{};
+  Sequence sequence;
+  auto operator<=>(const DeadLetterId&) const = default;
+};
+
 template <class IdType>
 IdType draw() {
   return IdType{random_bytes()};

@@ -71,13 +71,24 @@ const LedgerEntry* Ledger::covering(Lane lane, Sequence sequence, std::uint64_t*
   return nullptr;
 }
 
-const LedgerEntry* Ledger::following(Lane lane, Sequence sequence) const {
+const LedgerEntry* Ledger::following(Lane lane, Sequence sequence, std::uint64_t* number) const {
   const LedgerEntry* nearest = nullptr;
   for (const auto& [n, entry] : entries_) {
     if (!entry.ranged() || entry.lane != lane || entry.first < sequence) continue;
-    if (nearest == nullptr || entry.first < nearest->first) nearest = &entry;
+    if (nearest != nullptr && nearest->first <= entry.first) continue;
+    nearest = &entry;
+    if (number != nullptr) *number = n;
   }
   return nearest;
+}
+
+bool Ledger::covers(Lane lane, Sequence first, Sequence last) const {
+  while (first <= last) {
+    auto* entry = covering(lane, first);
+    if (entry == nullptr) return false;
+    first = entry->last.next();
+  }
+  return true;
 }
 
 }  // namespace penstock

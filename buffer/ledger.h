@@ -51,7 +51,9 @@ class Ledger {
   /// The entry whose range holds `sequence`; null: none.
   const LedgerEntry* covering(Lane lane, Sequence sequence, std::uint64_t* number = nullptr) const;
   /// The lowest range of the lane that begins at or after `sequence`.
-  const LedgerEntry* following(Lane lane, Sequence sequence) const;
+  const LedgerEntry* following(Lane lane, Sequence sequence, std::uint64_t* number = nullptr) const;
+  /// Every one of first..last lies in some range.
+  bool covers(Lane lane, Sequence first, Sequence last) const;
 
  private:
   Entries entries_;

@@ -19,6 +19,15 @@ IdType read_id(const char* at) {
   return id;
 }
 
+constexpr std::string_view kDeadLetter = "dead_letter";
+constexpr std::size_t kDeadLetterBytes = kIdBytes + 2 + 8;
+
+void append_dead_letter(std::string& to, const DeadLetterId& id) {
+  append_id(to, id.epoch);
+  append_big(to, number(id.lane));
+  append_big(to, id.sequence.value());
+}
+
 void append_firsts(std::string& to, const LaneFirsts& firsts) {
   append_big(to, static_cast<std::uint16_t>(firsts.size()));
   for (const auto& [lane, first] : firsts) {
@@ -86,6 +95,50 @@ std::optional<BlockKey> parse_block_key(std::string_view key) {
   BlockKey parsed{Lane{load_big<std::uint16_t>(key.data() + 1)}, Sequence(load_big<std::uint64_t>(key.data() + 3)), 0};
   if (key.size() == 13) parsed.fragment = load_big<std::uint16_t>(key.data() + 11);
   return parsed;
+}
+
+std::string dead_letter_key(const DeadLetterId& id, std::uint16_t fragment) {
+  std::string key(1, '\x02');
+  append_dead_letter(key, id);
+  if (fragment != 0) append_big(key, fragment);
+  return key;
+}
+
+std::string dead_letter_row_key(const DeadLetterId& id) {
+  std::string key = meta_key(kDeadLetter);
+  append_dead_letter(key, id);
+  return key;
+}
+
+std::optional<DeadLetterId> parse_dead_letter_row_key(std::string_view key) {
+  const std::string prefix = meta_key(kDeadLetter);
+  if (key.size() != prefix.size() + kDeadLetterBytes || key.substr(0, prefix.size()) != prefix) return std::nullopt;
+  const char* at = key.data() + prefix.size();
+  return DeadLetterId{read_id<Epoch>(at), Lane{load_big<std::uint16_t>(at + kIdBytes)},
+                      Sequence(load_big<std::uint64_t>(at + kIdBytes + 2))};
+}
+
+bool is_dead_letter_key(std::string_view key) {
+  return (key.size() == 1 + kDeadLetterBytes || key.size() == 3 + kDeadLetterBytes) && key[0] == '\x02';
+}
+
+std::string encode_dead_letter_row(const DeadLetterRow& row) {
+  std::string value;
+  append_big(value, row.number);
+  append_big(value, static_cast<std::int64_t>(row.time.time_since_epoch().count()));
+  append_big(value, row.pieces);
+  return value + row.reason;
+}
+
+std::optional<DeadLetterRow> parse_dead_letter_row(std::string_view value) {
+  if (value.size() < 18) return std::nullopt;
+  DeadLetterRow row;
+  row.number = load_big<std::uint64_t>(value.data());
+  row.time = WallTime(std::chrono::microseconds(load_big<std::int64_t>(value.data() + 8)));
+  row.pieces = load_big<std::uint16_t>(value.data() + 16);
+  row.reason = value.substr(18);
+  if (row.pieces == 0) return std::nullopt;
+  return row;
 }
 
 std::string encode_marks(const Marks& marks) {
@@ -157,7 +210,7 @@ std::string encode_ledger_entry(const LedgerEntry& entry) {
 }
 
 std::optional<LedgerEntry> parse_ledger_entry(std::string_view value) {
-  if (value.size() != 36 || value[0] < 1 || value[0] > 6) return std::nullopt;
+  if (value.size() != 36 || value[0] < 1 || value[0] > 8) return std::nullopt;
   LedgerEntry entry;
   entry.cause = static_cast<Cause>(value[0]);
   entry.lane = Lane{load_big<std::uint16_t>(value.data() + 2)};

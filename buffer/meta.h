@@ -34,6 +34,22 @@ struct BlockKey {
 /// Nothing: not a key under `01`.
 std::optional<BlockKey> parse_block_key(std::string_view key);
 
+/// `02` epoch, lane, sequence; the key of a dead letter, and with a fragment behind it of the pieces of a large one
+std::string dead_letter_key(const DeadLetterId& id, std::uint16_t fragment);
+/// Of what is said about it; and back.
+std::string dead_letter_row_key(const DeadLetterId& id);
+std::optional<DeadLetterId> parse_dead_letter_row_key(std::string_view key);
+bool is_dead_letter_key(std::string_view key);
+
+struct DeadLetterRow {
+  std::uint64_t number = 0;  // the lower the older
+  WallTime time{};           // when it was set aside
+  std::uint16_t pieces = 1;  // values under `02`
+  std::string reason;
+};
+std::string encode_dead_letter_row(const DeadLetterRow& row);
+std::optional<DeadLetterRow> parse_dead_letter_row(std::string_view value);
+
 struct Marks {
   Sequence last, delivered, dropped;
   bool operator==(const Marks&) const = default;

@@ -179,7 +179,7 @@ class Scanning {
     for (const auto& node : some_nodes(page)) {
       if (is_small_row(node.key)) {
         take_row(node, page, current);
-      } else if (!node.big && parse_block_key(node.key)) {
+      } else if (!node.big && (parse_block_key(node.key) || is_dead_letter_key(node.key))) {
         auto offset = static_cast<std::size_t>(node.value.data() - page.data());
         take_block(number, page, offset, node.value.size(), current);
       }
@@ -206,7 +206,7 @@ class Scanning {
     block.fragment = header->fragment;
     block.fragments = header->fragments;
     block.current = current;
-    found_.blocks.push_back(block);
+    (header->stamp.dead_letter ? found_.dead_letters : found_.blocks).push_back(block);
   }
 
   template <class IdType>

@@ -41,6 +41,7 @@ struct PageScan {
   /// ...and all of its small rows were read: rows that are missing were erased.
   bool rows_complete = false;
   std::vector<FoundBlock> blocks;
+  std::vector<FoundBlock> dead_letters;  // they lie under other keys, and belong to no lane's order
   std::vector<Run> runs;
   std::vector<Epoch> epochs;
   /// By key. Of marks the highest of each, of ledger entries the widest, unless the newest snapshot has them.

@@ -10,6 +10,8 @@ const char* name_of(Cause cause) {
     case Cause::damaged: return "damaged";
     case Cause::dead_letter: return "dead_letter";
     case Cause::refused: return "refused";
+    case Cause::discarded: return "discarded";
+    case Cause::dead_letter_evicted: return "dead_letter_evicted";
   }
   return "unknown";
 }

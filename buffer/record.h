@@ -23,6 +23,9 @@ struct Header {
   bool operator==(const Header&) const = default;
 };
 
+/// The header that names the record of which this one is a retry: <epoch, 32 hex digits>:<lane name>:<sequence>.
+inline constexpr const char* kRetryOf = "ce_retryof";
+
 struct Record {
   std::string driver;  // the table's name in the config; set by the Outlet
   std::string stream;  // where it came from: boiler/temp
@@ -31,6 +34,7 @@ struct Record {
   Quality quality = Quality::good;
   TimeSource time_source = TimeSource::ours;
   bool synchronised = false;  // the clock was known to be right when `time` was read from it
+  bool retried = false;       // its last header is kRetryOf: the store alone says so, never a publisher
   WallTime time{};            // event time; the Outlet fills it in, and the next one, when left at zero
   BootTime boottime{};        // when it was taken, on the clock of the boot it was taken in
   std::string content_type;
@@ -59,13 +63,17 @@ struct StateChange {
 
 /// Why data was given up. The numbers are stored in the ledger and never reused.
 enum class Cause : std::uint8_t {
-  evicted = 1,      // capacity: the oldest made room
-  expired = 2,      // max_age
-  too_large = 3,    // over max_record_bytes: never numbered
-  damaged = 4,      // a block whose checksum or continuity failed
-  dead_letter = 5,  // Kafka refuses the record itself; it is kept aside
-  refused = 6,      // reject_newest or on_busy = "drop": never numbered
+  evicted = 1,              // capacity: the oldest made room
+  expired = 2,              // max_age
+  too_large = 3,            // over max_record_bytes: never numbered
+  damaged = 4,              // a block whose checksum or continuity failed
+  dead_letter = 5,          // Kafka refuses the record itself; it is kept aside
+  refused = 6,              // reject_newest or on_busy = "drop": never numbered
+  discarded = 7,            // a dead letter that somebody threw away: told a second time, as a count
+  dead_letter_evicted = 8,  // a dead letter that had to make room, in the same way
 };
+inline constexpr Cause kCauses[] = {Cause::evicted,     Cause::expired, Cause::too_large, Cause::damaged,
+                                    Cause::dead_letter, Cause::refused, Cause::discarded, Cause::dead_letter_evicted};
 const char* name_of(Cause cause);
 
 /// What was given up before it could be numbered.

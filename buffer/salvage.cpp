@@ -32,6 +32,13 @@ struct Unit {
   std::uint64_t records() const { return count_between(first, last); }
 };
 
+/// A dead letter: what is said about it, and its values.
+struct Letter {
+  std::optional<DeadLetterRow> row;
+  std::uint16_t fragments = 0;                  // values that it must have; 0: none was found
+  std::map<std::uint16_t, std::size_t> pieces;  // by fragment; in the list of found values
+};
+
 std::optional<std::uint64_t> number_behind(const std::string& key, std::string_view name, std::size_t bytes) {
   if (key.size() != 1 + name.size() + bytes || key.compare(1, name.size(), name) != 0) return std::nullopt;
   std::uint64_t value = 0;
@@ -52,12 +59,13 @@ class Salvaging {
     result_.used_pages = scan_.used;
     result_.newest_may_be_missing = result_.states_may_be_old = !scan_.rows_complete;
     read_rows();
-    if (epochs_.empty() && scan_.blocks.empty() && settings_.epochs.empty()) {
+    if (epochs_.empty() && scan_.blocks.empty() && scan_.dead_letters.empty() && settings_.epochs.empty()) {
       *nothing = true;
       return rejected(fmt::format("none of {} pages holds anything of a store", scan_.pages));
     }
     auto units = find_units();
     settle_lanes(units);
+    find_dead_letters();
     choose(std::move(units));
     if (auto written = write(); !written) return written.error();
     return result_;
@@ -78,6 +86,9 @@ class Salvaging {
       }
       if (auto number = number_behind(key, "ledger", 8)) {
         if (auto entry = parse_ledger_entry(row.value)) ledger_[*number] = *entry;
+      }
+      if (auto id = parse_dead_letter_row_key(key)) {
+        if (auto letter = parse_dead_letter_row(row.value)) letters_[*id].row = *letter;
       }
       if (key == meta_key("ledger_last") && row.value.size() == 8) {
         last_entry_ = load_big<std::uint64_t>(row.value.data());
@@ -152,6 +163,15 @@ class Salvaging {
     auto known = [&](Lane lane) { count = std::max<std::size_t>(count, number(lane) + std::size_t{1}); };
     auto rise = [&](Lane lane, Sequence last) { marks(lane).last = std::max(marks(lane).last, last); };
     for (const auto& [lane, name] : lanes_) known(lane);
+    for (const auto& [id, letter] : letters_) {
+      known(id.lane);
+      rise(id.lane, id.sequence);
+    }
+    for (const auto& block : scan_.dead_letters) {
+      if (!is_ours(block)) continue;
+      known(block.lane);
+      rise(block.lane, block.first);
+    }
     for (const auto& unit : units) {
       known(unit.lane);
       rise(unit.lane, unit.last);
@@ -198,6 +218,48 @@ class Salvaging {
     epochs_.clear();
     for (std::size_t i = 0; i < chain.size(); ++i) epochs_[i] = chain[i];
     result_.new_epoch = true;
+  }
+
+  /// What was set aside is never a record again: when the ledger's row of that is lost, it is entered anew.
+  void stay_aside(const DeadLetterId& id) {
+    bool told = std::any_of(ledger_.begin(), ledger_.end(), [&](const auto& entry) {
+      const auto& range = entry.second;
+      return range.ranged() && range.lane == id.lane && range.first <= id.sequence && id.sequence <= range.last;
+    });
+    if (told || id.sequence <= marks(id.lane).delivered) return;
+    ledger_[++last_entry_] = LedgerEntry{Cause::dead_letter, id.lane, id.sequence, id.sequence, 1, settings_.now};
+  }
+
+  /// The values that belong to the rows, and the rows that belong to the values. A row without all of its values is a loss
+  /// that is told.
+  void find_dead_letters() {
+    std::uint64_t last = 0;
+    for (const auto& [id, letter] : letters_) last = std::max(last, letter.row ? letter.row->number : 0);
+    for (std::size_t i = 0; i < scan_.dead_letters.size(); ++i) {
+      const auto& block = scan_.dead_letters[i];
+      const DeadLetterId id{scan_.epochs[block.epoch], block.lane, block.first};
+      // When every row was read, one that is not there was erased.
+      if (letters_.count(id) == 0 && (scan_.rows_complete || !names(id.epoch))) continue;
+      auto& letter = letters_[id];
+      letter.fragments = std::max<std::uint16_t>(block.fragments, 1);
+      letter.pieces[block.fragment] = i;
+    }
+    for (auto it = letters_.begin(); it != letters_.end();) {
+      auto& [id, letter] = *it;
+      bool whole = letter.fragments != 0 && letter.pieces.size() == letter.fragments;
+      if (whole || letter.row) stay_aside(id);
+      if (whole && !letter.row) letter.row = DeadLetterRow{++last, settings_.now, 1, "not known any more"};
+      if (whole) {
+        letter.row->pieces = letter.fragments;
+        ++it;
+        continue;
+      }
+      if (letter.row) {
+        ledger_[++last_entry_] = LedgerEntry{Cause::damaged, id.lane, {}, {}, 1, settings_.now};
+        ++result_.lost;
+      }
+      it = letters_.erase(it);
+    }
   }
 
   /// The best first; what overlaps something better is left out.
@@ -257,7 +319,9 @@ class Salvaging {
     }
     std::sort(covered.begin(), covered.end());
     Sequence position = marks(lane).delivered;
+    const Sequence end = chosen_[lane].empty() ? Sequence() : chosen_[lane].rbegin()->second.last;
     for (const auto& [first, last] : covered) {
+      if (first > end) break;  // of the journal's records the ledger may tell, too
       if (first > position.next()) lose(lane, position.next(), first.previous());
       position = std::max(position, last);
     }
@@ -270,6 +334,7 @@ class Salvaging {
     for (const auto& [lane, units] : chosen_) {
       for (const auto& [first, unit] : units) values += unit.pieces;
     }
+    for (const auto& [id, letter] : letters_) values += letter.fragments;
     std::uint64_t needed = (values + values / 16 + 1024) * pages_.page_bytes();
     auto opened = Environment::open(settings_.directory, std::max(settings_.capacity_bytes, needed));
     if (!opened) return opened.error();
@@ -297,6 +362,18 @@ class Salvaging {
         if (settings_.progress) settings_.progress();
       }
     }
+    for (const auto& [id, letter] : letters_) {
+      for (const auto& [fragment, index] : letter.pieces) {
+        transaction->put(dead_letter_key(id, fragment), value_of(scan_.dead_letters[index]));
+      }
+      transaction->put(dead_letter_row_key(id), encode_dead_letter_row(*letter.row));
+      waiting += letter.fragments;
+      if (waiting < kPagesPerCommit) continue;
+      waiting = 0;
+      if (auto code = transaction->commit(); code != 0) return write_error(code);
+      transaction = std::make_unique<Transaction>(environment, Transaction::Access::write);
+      if (settings_.progress) settings_.progress();
+    }
     if (auto code = transaction->commit(); code != 0) return write_error(code);
     if (auto code = environment.sync(); code != 0) return write_error(code);
     return {};
@@ -311,7 +388,8 @@ class Salvaging {
   void put_rows(Transaction& transaction) {
     for (const auto& [key, row] : scan_.rows) {
       bool replaced = number_behind(key, "marks", 2) || number_behind(key, "epoch", 4) ||
-                      number_behind(key, "run", 4) || number_behind(key, "ledger", 8) || key == meta_key("ledger_last");
+                      number_behind(key, "run", 4) || number_behind(key, "ledger", 8) ||
+                      key == meta_key("ledger_last") || parse_dead_letter_row_key(key);
       if (!replaced) transaction.put(key, row.value);
     }
     if (scan_.rows.count(meta_key("format")) == 0) {
@@ -354,6 +432,7 @@ class Salvaging {
   std::map<std::uint64_t, EpochRow> epochs_;
   std::map<std::uint64_t, RunRow> runs_;
   std::map<std::uint64_t, LedgerEntry> ledger_;
+  std::map<DeadLetterId, Letter> letters_;
   std::uint64_t last_entry_ = 0;
   bool chain_whole_ = false;
   std::map<Lane, std::map<Sequence, Unit>> chosen_;

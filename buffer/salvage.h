@@ -1,7 +1,7 @@
 // Salvage: makes a new environment of what a damaged one still holds.
 //
-// Kept are the small rows and every whole block that was not delivered or given up; of versions that overlap the one the
-// newest snapshot holds, else that of the newer run, else the one with more records. What is missing before
+// Kept are the small rows, the dead letters and every whole block that was not delivered or given up; of versions that
+// overlap the one the newest snapshot holds, else that of the newer run, else the one with more records. What is missing before
 // something that is kept is entered in the ledger as damaged; behind the last block the journal may have it, and if not
 // the store enters it when it comes to it. The damaged file is only read.
 #pragma once

@@ -81,6 +81,8 @@ StoreStatus Store::status() const {
   status.seals = state.seals;
   status.frames_lost = state.frames_lost;
   status.journal_cut_off = state.journal_cut_off;
+  status.dead_letters = state.dead_letters.count;
+  status.dead_letter_pages = state.dead_letters.pages;
   status.journal_bytes = inside_->journal->bytes();
   status.journal_used_bytes = state.journal_used;
   for (const auto& [entry, content] : state.ledger.entries()) {

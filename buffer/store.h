@@ -14,8 +14,8 @@
 //
 // Damage: open() finds and mends what would lead LMDB astray. Met later it is `broken`, and a mark makes the next open look.
 //
-// On disk: docs/formats.md. A store has one directory: data.mdb, lock.mdb, journal, manifest; `suspect`, `salvaged/` and
-// `damaged.mdb` after damage.
+// On disk: docs/formats.md. A store has one directory: data.mdb, lock.mdb, journal, manifest; `suspect`, `salvaged/`,
+// `damaged.mdb` and `damaged.journal` after damage.
 #pragma once
 
 #include <chrono>
@@ -86,6 +86,23 @@ struct Batch {
   bool empty() const { return records.empty() && gaps.empty(); }
 };
 
+/// A record that Kafka refuses for good: kept aside until somebody retries or discards it.
+struct DeadLetter {
+  StoredRecord stored;
+  std::string reason;
+  WallTime time{};       // when it was set aside
+  bool damaged = false;  // stored.record and boot could not be read
+  DeadLetterId id() const { return {stored.epoch, stored.lane, stored.sequence}; }
+};
+
+/// What became of the dead letters that were named.
+struct DeadLettersDone {
+  std::uint64_t done = 0;
+  std::vector<DeadLetterId> missing;  // there is none of that name (any more)
+  std::vector<DeadLetterId> damaged;  // cannot be read, so not retried; may be discarded
+  std::string no_room;                // why the rest was left as it was; empty: there is no rest
+};
+
 struct BatchLimits {
   std::size_t records = 50'000;
   std::size_t bytes = std::size_t{8} << 20;  // of Record::bytes()
@@ -110,6 +127,7 @@ struct StoreStatus {
   std::uint64_t frames_lost = 0;                          // of the journal, found damaged when it was opened
   bool journal_cut_off = false;                           // it was missing, or too short, when it was opened
   std::uint64_t ledger_entries = 0;                       // not yet in Kafka
+  std::uint64_t dead_letters = 0, dead_letter_pages = 0;  // pages: values, each of which takes one at most
   std::vector<std::pair<Cause, std::uint64_t>> given_up;  // since open, per cause, in records
 };
 
@@ -134,6 +152,16 @@ class Store {
   Result<void> commit(std::span<const Group> groups, std::vector<std::size_t>* left = nullptr);
   /// Acts on a Settlement: raises delivered, and with `fork` draws the new epoch, in one durable commit.
   Result<void> settle(const Settlement& settlement);
+  /// Kafka refuses the record for good: in one commit a copy becomes a dead letter and its sequence a gap, so that read()
+  /// never gives it as a record again. Done already: nothing. `rejected`: there is no such record that is undelivered.
+  /// Dead letters have at most a twentieth of the capacity: the oldest make room, and one that finds none is not kept;
+  /// either is told by a count of its own cause.
+  Result<void> set_aside(Lane lane, Sequence sequence, const std::string& reason);
+  /// Each becomes a new record of its lane, with a header kRetryOf, in the commit that removes the dead letter. It is as
+  /// old as it was. No room for one ends it, and those before it are done.
+  Result<DeadLettersDone> retry(std::span<const DeadLetterId> ids);
+  /// Each is removed, and told by a count of its own cause (`discarded`) in the same commit.
+  Result<DeadLettersDone> discard(std::span<const DeadLetterId> ids);
   /// Writes zeros where data.mdb has not been yet, at most `most_bytes` of them: overwriting costs one flush a commit,
   /// growing two and six times the bytes. To be called between commits, at the caller's pace, until it says false:
   /// the file has its full size, or the disk would have less than a tenth or 64 MiB left.
@@ -153,6 +181,9 @@ class Store {
   /// For a person who looks: the durable records of a lane that Kafka does not have, from `from` on, in order, at most
   /// so many and at least one if there is any. What is damaged or missing is passed over; nothing is changed.
   Result<std::vector<StoredRecord>> peek(Lane lane, Sequence from, const BatchLimits& limits) const;
+  /// Dead letters in the order of their names, those after `after`; at most so many and at least one if there is any.
+  Result<std::vector<DeadLetter>> dead_letters(const std::optional<DeadLetterId>& after,
+                                               const BatchLimits& limits) const;
   /// The whole ledger: what was given up and is not known to be in Kafka. It has one row for each range and cause.
   std::vector<Gap> gaps() const;
 

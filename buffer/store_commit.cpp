@@ -17,7 +17,7 @@ constexpr BootTime kLeastLook = std::chrono::seconds(1);
 }  // namespace
 
 bool belongs(const BlockHeader& header, Lane lane, Sequence first, const std::vector<EpochEntry>& epochs) {
-  if (header.stamp.lane != lane || header.first != first) return false;
+  if (header.stamp.lane != lane || header.first != first || header.stamp.dead_letter) return false;
   return std::any_of(epochs.begin(), epochs.end(),
                      [&](const EpochEntry& entry) { return entry.epoch == header.stamp.epoch; });
 }
@@ -91,6 +91,13 @@ Outcome Store::Inside::write(Draft& draft) {
 /// The small rows, the commit, and its publication.
 Outcome Store::Inside::finish(Transaction& transaction, Draft& draft) {
   prune_runs(draft);
+  for (const auto& [key, value] : draft.letters) {
+    if (value) {
+      transaction.put(key, *value);
+    } else {
+      transaction.erase(key);
+    }
+  }
   for (const auto& [key, value] : overlay) {
     if (value) {
       transaction.put(key, *value);
@@ -257,6 +264,7 @@ void Store::Inside::publish(Draft& draft, const FramePlace* frame, std::uint64_t
     }
     state.run_stored |= draft.store_run;
     state.more_to_delete = draft.more_to_delete;
+    state.dead_letters = draft.dead_letters;
     state.snapshot = snapshot;
     if (frame != nullptr) {
       for (auto& [key, value] : draft.changes) overlay[key] = std::move(value);

@@ -53,9 +53,8 @@ bool Store::Inside::expire_blocks(Transaction& transaction, Draft& draft, Lane l
     }
   }
   for (const auto& span : old) {
-    Sequence last = span.until(end);
+    const Sequence last = span.until(end);
     marks.dropped = std::max(marks.dropped, last);
-    if (auto* next = draft.ledger.following(lane, span.first)) last = std::min(last, next->first.previous());
     give_up(draft, lane, span.first, last, Cause::expired);
     erase(transaction, draft, lane, span);
   }
@@ -68,7 +67,7 @@ void Store::Inside::expire_frames(Draft& draft, Lane lane, std::size_t& left) {
   std::string bytes;
   for (const auto& span : unsealed[number(lane)]) {
     Sequence from = std::max(span.first, draft.marks[number(lane)].delivered.next());
-    if (from > span.last || draft.ledger.covering(lane, from) != nullptr) continue;
+    if (from > span.last || draft.ledger.covers(lane, from, span.last)) continue;
     if (left == 0 || !journal->read(span.place, bytes)) return;
     auto header = frame_examiner->open(bytes);
     if (!header || header->number != span.place.number) return;

@@ -67,7 +67,12 @@ struct Suspect {
   auto operator<=>(const Suspect&) const = default;
 };
 
-using GivenUp = std::array<std::uint64_t, 7>;  // by cause
+using GivenUp = std::array<std::uint64_t, std::size(kCauses) + 1>;  // by cause
+
+struct DeadLetterTotals {
+  std::uint64_t count = 0, pages = 0;  // pages: values, each of which takes one at most
+  std::uint64_t last_number = 0;
+};
 
 struct State {
   std::vector<LaneState> lanes;  // the index is the lane's number
@@ -83,6 +88,7 @@ struct State {
   bool journal_cut_off = false;
   GivenUp given_up{};
   bool more_to_delete = false;  // delivered blocks were left for the next commit
+  DeadLetterTotals dead_letters;
 
   // what readers tell the writer
   std::set<std::uint64_t> struck;  // ledger entries without a range that are in Kafka
@@ -108,7 +114,9 @@ struct Draft {
   BlockStamp stamp;               // of theirs; the lane is each one's
   std::vector<Row> blocks;        // for LMDB
   Rows changes;                   // of small rows, besides what follows from the rest
-  std::vector<Sequence> sealed;   // by lane, as in LaneState
+  Rows letters;                   // dead letters, put and erased; only ever by a transaction of LMDB
+  DeadLetterTotals dead_letters;
+  std::vector<Sequence> sealed;  // by lane, as in LaneState
   std::uint64_t sealed_frame = 0;
   std::vector<Sequence> first_block;  // by lane, as in LaneState
   std::vector<std::int64_t> pages;    // by lane, as in LaneState
@@ -131,6 +139,14 @@ struct Chunk {
   std::vector<std::vector<Record>> records;  // by lane
   std::size_t raw_bytes = 0, frames = 0;
   std::uint64_t upto = 0;  // the last frame of which nothing is left
+};
+
+/// Dead letters that are read and whole, of one boot: what one commit of retry() takes.
+struct Retry {
+  Boot boot;
+  std::vector<Group> groups;  // a lane's each
+  Rows erased;
+  std::uint64_t count = 0, pages = 0;
 };
 
 enum class Outcome { done, no_room, broken };
@@ -171,7 +187,8 @@ struct Store::Inside {
   Result<void> check(std::span<const Group> groups) const;
   Result<void> commit(std::span<const Group> groups, std::vector<std::size_t>& left);
   Result<void> tend(bool idle);
-  Result<void> commit_directly(std::span<const Group> groups, std::vector<std::size_t>& left);
+  Result<void> commit_directly(std::span<const Group> groups, std::vector<std::size_t>& left,
+                               const Retry* retry = nullptr);
   Result<void> settle(const Settlement& settlement);
   Draft begin_draft();
   void take_in(std::span<const Group> groups, const std::vector<std::optional<Cause>>& fates, Draft& draft);
@@ -234,6 +251,17 @@ struct Store::Inside {
   bool empty() const;
   bool can_delete() const;
   bool disk_is_full(DatabaseCode code) const;
+
+  // store_dead_letters.cpp
+  std::uint64_t most_dead_letter_pages() const;
+  Result<void> set_aside(const StoredRecord& stored, const std::string& reason);
+  Outcome try_set_aside(const StoredRecord& stored, const std::string& reason, std::span<std::string> pieces);
+  /// False: there is none.
+  bool take_out(Transaction& transaction, Draft& draft, const DeadLetterId& id);
+  void evict_dead_letters(Transaction& transaction, Draft& draft, std::uint64_t most_pages);
+  Outcome trim_dead_letters(std::uint64_t most_pages);
+  Result<DeadLettersDone> retry(std::span<const DeadLetterId> ids);
+  Result<DeadLettersDone> discard(std::span<const DeadLetterId> ids);
 
   // store_prewrite.cpp
   /// Leaves the disk at least `keep_free_bytes` and a tenth; 0: nothing need be left.

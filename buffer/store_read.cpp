@@ -140,9 +140,8 @@ class BatchReading {
 
   /// What follows `position`, from LMDB; false when the lane ends here for now.
   bool read_block(Lane which, const LaneState& lane, Sequence& position, LaneBudget& budget, Batch& batch) {
-    while (copied_.size() > 1 && copied_[0].span.first <= position && copied_[1].span.first <= position.next()) {
-      copied_.pop_front();
-    }
+    auto lies_behind = [&](const BlockSpan& span) { return span.next && *span.next <= position.next(); };
+    while (!copied_.empty() && lies_behind(copied_.front().span)) copied_.pop_front();
     if (copied_.empty() && more_) copy(which, position.next(), budget);
     if (copied_.empty() || copied_.front().span.first > position.next()) {
       suspect(which, position.next());
@@ -220,17 +219,20 @@ class BatchReading {
   /// The same, of the records first..last that the reader is open at.
   bool take(Lane which, const LaneState& lane, Sequence first, Sequence last, const Boot& boot, Sequence& position,
             LaneBudget& budget, Batch& batch) {
-    const std::size_t records_before = batch.records.size(), bytes_before = bytes_;
+    const std::size_t records_before = batch.records.size(), gaps_before = batch.gaps.size(), bytes_before = bytes_;
     const Sequence position_before = position;
     const LaneBudget budget_before = budget;
     Epoch epoch = epoch_at(lane.name, first);
     bool one_epoch = epoch == epoch_at(lane.name, last);
     budget_ended_ = false;
     StoredRecord stored{which, {}, epoch, boot, {}};
+    std::uint64_t entry_number = 0;
+    auto* entry = view_.ledger.following(which, position.next(), &entry_number);
     for (Sequence sequence = first;; sequence = sequence.next()) {
       auto more = sources_.reader.next(stored.record);
       if (!more) {
         batch.records.resize(records_before);
+        batch.gaps.resize(gaps_before);
         bytes_ = bytes_before;
         position = position_before;
         budget = budget_before;
@@ -238,6 +240,14 @@ class BatchReading {
       }
       if (!*more || sequence > lane.marks.last) break;
       if (sequence <= position) continue;
+      if (entry != nullptr && entry->first == sequence) {  // in the midst of a block: a dead letter
+        budget_ended_ = batch.gaps.size() >= limits_.records;
+        if (budget_ended_) break;
+        position = std::min(entry->last, lane.marks.last);
+        add_gap(batch, entry_number, *entry, sequence, position);
+        entry = view_.ledger.following(which, position.next(), &entry_number);
+        continue;
+      }
       std::size_t size = stored.record.bytes();
       if (!batch.records.empty() && (budget.records == 0 || budget.bytes < size)) {
         budget_ended_ = true;

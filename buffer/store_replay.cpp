@@ -22,6 +22,16 @@ Result<SmallRows> Store::Inside::replay() {
         more = cursor.seek(after_states);
         continue;
       }
+      if (parse_dead_letter_row_key(cursor.key())) {  // counted, not kept in RAM
+        if (auto row = parse_dead_letter_row(cursor.value())) {
+          auto& totals = state.dead_letters;
+          ++totals.count;
+          totals.pages += row->pieces;
+          totals.last_number = std::max(totals.last_number, row->number);
+        }
+        more = cursor.next();
+        continue;
+      }
       rows.emplace(cursor.key(), cursor.value());
       more = cursor.next();
     }

@@ -198,7 +198,6 @@ Outcome Store::Inside::evict_pages(std::uint64_t pages, bool* any) {
     if (!span) break;
     Sequence last = span->until(draft.sealed[number(*lane)]);
     marks.dropped = std::max(marks.dropped, last);
-    if (auto* next = draft.ledger.following(*lane, span->first)) last = std::min(last, next->first.previous());
     give_up(draft, *lane, span->first, last, Cause::evicted);
     erase(transaction, draft, *lane, *span);
     pages -= std::min<std::uint64_t>(pages, span->pieces);

@@ -137,7 +137,7 @@ bool Store::Inside::take_frame(Draft& draft, std::uint64_t frame, const std::set
     const auto& span = unsealed[i][next[i]];
     const Lane lane{static_cast<std::uint16_t>(i)};
     Part part{i, std::max(span.first, draft.marks[i].delivered.next()), span.last, false};
-    part.wanted = part.from <= part.last && draft.ledger.covering(lane, part.from) == nullptr;
+    part.wanted = part.from <= part.last && !draft.ledger.covers(lane, part.from, part.last);
     wanted = wanted || (part.wanted && sacrificed.count(lane) == 0);
     parts.push_back(part);
     place = &span.place;

@@ -8,9 +8,11 @@ namespace penstock {
 namespace {
 
 // Each attempt evicts or refuses more than the one before.
-constexpr int kMostAttempts = 64;
+constexpr int kMostCommitAttempts = 64;
 // No frame takes more than one part in so many of the journal: room is made for it in a few steps.
 constexpr std::uint64_t kFrameShare = 4;
+// Of dead letters, in one transaction: the list of freed pages then fits in one page.
+constexpr std::uint64_t kMostTrimmedPages = 400;
 // So many small rows are kept in RAM, and then moved to LMDB.
 constexpr std::size_t kMostOverlay = 8192;
 
@@ -59,6 +61,7 @@ Draft Store::Inside::begin_draft() {
     draft.struck = state.struck;
     draft.suspects = state.suspects;
     draft.more_to_delete = state.more_to_delete;
+    draft.dead_letters = state.dead_letters;
     state.closed = std::max(state.closed, state.close_wanted);
   }
   draft.records.resize(draft.marks.size());
@@ -75,7 +78,7 @@ Result<void> Store::Inside::commit(std::span<const Group> groups, std::vector<st
   if (auto tended = tend(groups.empty()); !tended) return tended;
 
   std::vector<std::optional<Cause>> fates(groups.size());
-  for (int attempt = 0; attempt < kMostAttempts; ++attempt) {
+  for (int attempt = 0; attempt < kMostCommitAttempts; ++attempt) {
     Draft draft = begin_draft();
     draft.suspects.clear();
     take_in(groups, fates, draft);
@@ -110,6 +113,10 @@ Result<void> Store::Inside::commit(std::span<const Group> groups, std::vector<st
 /// What is due in LMDB before a commit: damage to look at, records that are too old, delivered blocks to delete, small rows
 /// that grow too many.
 Result<void> Store::Inside::tend(bool idle) {
+  if (const auto pages = state.dead_letters.pages; pages > most_dead_letter_pages()) {  // the capacity was lowered
+    auto step = std::max(most_dead_letter_pages(), pages - std::min(pages, kMostTrimmedPages));
+    if (trim_dead_letters(step) == Outcome::broken) return failed();
+  }
   bool due = [&] {
     std::lock_guard lock(mutex);
     return !state.suspects.empty() || overlay.size() > kMostOverlay;
@@ -128,22 +135,34 @@ Result<void> Store::Inside::tend(bool idle) {
   return failure.empty() ? Result<void>() : failed();
 }
 
-/// More than a frame should hold: what is in the journal goes to LMDB, and then the groups.
-Result<void> Store::Inside::commit_directly(std::span<const Group> groups, std::vector<std::size_t>& left) {
+/// More than a frame should hold, or `retry`, whose groups they are: what is in the journal goes to LMDB, and then the
+/// groups. A retry is done whole or not at all.
+Result<void> Store::Inside::commit_directly(std::span<const Group> groups, std::vector<std::size_t>& left,
+                                            const Retry* retry) {
   auto sealed = seal_everything();
   if (sealed == Outcome::broken) return failed();
   std::uint64_t at_least = 0;
   bool ripened = false;
-  for (int attempt = 0; attempt < kMostAttempts; ++attempt) {
+  for (int attempt = 0; attempt < kMostCommitAttempts; ++attempt) {
     auto fates = make_room(groups, at_least);
     if (sealed == Outcome::no_room) {
       if (settings.when_full != WhenFull::reject_newest) return full(fullness());
       fates = std::vector<std::optional<Cause>>(groups.size(), Cause::refused);
     }
     if (!fates) return fates.error();
+    if (retry != nullptr &&
+        std::any_of(fates->begin(), fates->end(), [](const auto& fate) { return fate.has_value(); })) {
+      return full(fullness());
+    }
     Draft draft = begin_draft();
     take_in(groups, *fates, draft);
     left = draft.left;
+    if (retry != nullptr) {
+      draft.stamp.boot = retry->boot;
+      draft.letters = retry->erased;
+      draft.dead_letters.count -= retry->count;
+      draft.dead_letters.pages -= retry->pages;
+    }
     pack(draft);
     if (sealed != Outcome::no_room) {
       for (std::size_t i = 0; i < draft.sealed.size(); ++i) draft.sealed[i] = draft.marks[i].last;
@@ -168,7 +187,7 @@ Result<void> Store::Inside::commit_directly(std::span<const Group> groups, std::
     if (!failure.empty()) return failed();
     at_least = std::max(at_least, available_pages(0)) + 32;
   }
-  return full(fmt::format("{}, no room after {} attempts", fullness(), kMostAttempts));
+  return full(fmt::format("{}, no room after {} attempts", fullness(), kMostCommitAttempts));
 }
 
 void Store::Inside::take_in(std::span<const Group> groups, const std::vector<std::optional<Cause>>& fates,
@@ -186,7 +205,7 @@ void Store::Inside::take_in(std::span<const Group> groups, const std::vector<std
       count_refused(draft, group.lane, *fates[i], group.records.size());
     } else {
       for (const auto& record : group.records) {
-        if (record.bytes() > settings.max_record_bytes) {
+        if (record.bytes() > settings.max_record_bytes && !record.retried) {
           count_refused(draft, group.lane, Cause::too_large, 1);
         } else {
           draft.records[number(group.lane)].records.push_back(&record);
@@ -217,11 +236,19 @@ void Store::Inside::count_refused(Draft& draft, Lane lane, Cause cause, std::uin
   draft.store_run = true;  // a checkpoint that carries it must name a run we know again
 }
 
-/// What of first..last is not delivered goes to the ledger, cut where one epoch ends and the next begins.
+/// What of first..last is not delivered, and not given up before, goes to the ledger, cut where one epoch ends and the
+/// next begins.
 void Store::Inside::give_up(Draft& draft, Lane lane, Sequence first, Sequence last, Cause cause) {
   const auto& name = state.lanes[number(lane)].name;
   first = std::max(first, draft.marks[number(lane)].delivered.next());
-  while (first <= last) {
+  const Sequence end_of_all = last;
+  while (first <= end_of_all) {
+    if (auto* known = draft.ledger.covering(lane, first)) {
+      first = known->last.next();
+      continue;
+    }
+    last = end_of_all;
+    if (auto* next = draft.ledger.following(lane, first)) last = std::min(last, next->first.previous());
     Sequence begin(1), end = last;
     for (std::size_t i = 1; i < state.epochs.size(); ++i) {
       Sequence at = epoch_begin(state.epochs[i], name);

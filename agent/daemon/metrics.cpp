@@ -94,9 +94,10 @@ void add_store(Families& out, const AgentStatus& status) {
             store.journal_used_bytes);
   out.gauge("penstock_ledger_entries", "Losses noted in the ledger whose gap record Kafka does not have yet.",
             store.ledger_entries);
+  out.gauge("penstock_dead_letters",
+            "Records that Kafka refuses for good, kept aside until they are retried or discarded.", store.dead_letters);
   out.counter("penstock_given_up_records_total", "Records given up by a stated policy since the start, by cause.");
-  for (Cause cause :
-       {Cause::evicted, Cause::expired, Cause::too_large, Cause::damaged, Cause::dead_letter, Cause::refused}) {
+  for (Cause cause : kCauses) {
     std::uint64_t records = 0;
     for (const auto& [known, count] : store.given_up) records += known == cause ? count : 0;
     out.value(records, {{"cause", name_of(cause)}});

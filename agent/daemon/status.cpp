@@ -35,6 +35,7 @@ StatusJson store_json(const StoreStatus& store) {
           {"frames_lost", store.frames_lost},
           {"journal_cut_off", store.journal_cut_off},
           {"ledger_entries", store.ledger_entries},
+          {"dead_letters", store.dead_letters},
           {"given_up", given_up}};
 }
 

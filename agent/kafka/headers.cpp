@@ -109,8 +109,10 @@ const std::vector<HeaderView>& HeaderWriter::write(const StoredRecord& stored, s
   }
   renamed_.clear();
   renamed_.reserve(stored.record.headers.size());  // views into it stay valid
-  for (const auto& header : stored.record.headers) {
-    if (!is_ours(header.name)) {
+  for (std::size_t i = 0; i < stored.record.headers.size(); ++i) {
+    const auto& header = stored.record.headers[i];
+    bool by_store = stored.record.retried && i + 1 == stored.record.headers.size();
+    if (by_store || !is_ours(header.name)) {
       headers_.push_back({header.name, header.value});
     } else {
       headers_.push_back({renamed_.emplace_back("x-" + header.name), header.value});

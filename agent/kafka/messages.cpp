@@ -103,8 +103,7 @@ Result<Json> parse_message(std::string_view text, const char* what) {
 }
 
 std::optional<Cause> cause_named(std::string_view name) {
-  for (auto cause :
-       {Cause::evicted, Cause::expired, Cause::too_large, Cause::damaged, Cause::dead_letter, Cause::refused}) {
+  for (auto cause : kCauses) {
     if (name == name_of(cause)) return cause;
   }
   return std::nullopt;

@@ -67,6 +67,20 @@ TEST_CASE("a record's own header cannot say which record this is") {
   }
 }
 
+TEST_CASE("a retry names the record it was, and only the store can say so") {
+  for (auto style : {HeaderStyle::cloudevents, HeaderStyle::compact}) {
+    auto stored = a_record();
+    stored.record.headers = {{"ce_retryof", "forged"}, {"unit", "K"}};
+    HeaderWriter writer("gw-17", style);
+    CHECK(value_of(writer.write(stored, "telemetry"), "ce_retryof") == "(none)");
+    CHECK(value_of(writer.write(stored, "telemetry"), "x-ce_retryof") == "forged");
+    stored.record.headers.push_back({kRetryOf, "5f:telemetry:7"});
+    stored.record.retried = true;
+    CHECK(value_of(writer.write(stored, "telemetry"), "ce_retryof") == "5f:telemetry:7");
+    CHECK(value_of(writer.write(stored, "telemetry"), "x-ce_retryof") == "forged");
+  }
+}
+
 TEST_CASE("a template is expanded from the fields of a record") {
   auto parsed = Template::parse("p.{lane}.{stream}/{agent}-{driver}:{key}");
   REQUIRE(parsed);

@@ -65,8 +65,7 @@ int run(const char* log, const std::filesystem::path& folder, std::size_t count,
     disk->cut(folder, loss, random, kWholeBlocks);
     std::cout << "before entry " << cut << " of " << entries.size() << ", after flush " << flushes << " and "
               << unflushed << " more writes, " << name_of(loss) << '\n';
-    for (const auto& [lane, sequence] : said.durable) std::cout << "durable " << lane << ' ' << sequence << '\n';
-    for (const auto& [lane, sequence] : said.delivered) std::cout << "delivered " << lane << ' ' << sequence << '\n';
+    for (const auto& line : said.again()) std::cout << line << '\n';
     std::cout << std::endl;
     if (std::string line; !std::getline(std::cin, line)) return 1;
     std::filesystem::remove(folder / "disk");

@@ -73,6 +73,7 @@ Group group_of(const Store& store, const Clock& clock, const std::string& lane, 
 /// What was true of the store when it was damaged.
 struct Truth {
   std::map<std::string, std::uint64_t> delivered, last;
+  std::set<std::pair<std::string, std::uint64_t>> aside;  // dead letters
   std::uint64_t waiting() const {
     std::uint64_t sum = 0;
     for (const auto& [lane, end] : last) sum += end - delivered.at(lane);
@@ -80,7 +81,8 @@ struct Truth {
   }
 };
 
-/// Some thousand records in two lanes, large ones among them, states, several runs, a fork, a part delivered and deleted.
+/// Some thousand records in two lanes, large ones among them, states, several runs, a fork, a part delivered and deleted,
+/// a few dead letters.
 /// In `directory` as a killed process leaves it.
 Truth make_store(const fs::path& work, const fs::path& directory, Random& random) {
   FakeClock clock;  // so that a seed gives the same pages again, but for the random ids in them
@@ -106,6 +108,12 @@ Truth make_store(const fs::path& work, const fs::path& directory, Random& random
         store.delivered(batch->after);
       }
     }
+    for (int letters = 0; life != 1 && letters < 8; ++letters) {
+      const auto row = store.status().lanes[static_cast<std::size_t>(pick(random, 0, 1))];
+      Sequence sequence(pick(random, row.delivered.value() + 1, row.last.value()));
+      if (auto done = store.set_aside(row.lane, sequence, "refused"); !done) FAIL(done.error().what);
+      truth.aside.insert({row.name, sequence.value()});
+    }
     if (life == 2) {
       Settlement fork;
       fork.fork = true;
@@ -121,6 +129,7 @@ Truth make_store(const fs::path& work, const fs::path& directory, Random& random
       truth.delivered[row.name] = row.delivered.value();
       if (row.last.value() != truth.last[row.name]) FAIL(row.name << ": last is " << row.last.value());
     }
+    if (store.status().dead_letters != truth.aside.size()) FAIL(store.status().dead_letters << " dead letters");
     if (life == 3) fs::copy(work, directory);
   }
   return truth;
@@ -190,7 +199,9 @@ void drain(Store& store) {
       }
       tell("record", stored.lane, stored.sequence, stored.sequence);
     }
-    for (const auto& gap : batch->gaps) tell("gap", gap.lane, gap.first, gap.last);
+    for (const auto& gap : batch->gaps) {
+      if (gap.first != Sequence()) tell("gap", gap.lane, gap.first, gap.last);
+    }
     std::string text;
     for (const auto& [place, line] : lines) text += line;
     say(text);
@@ -214,6 +225,16 @@ void live(const StoreSettings& settings) {
     auto state = store.state("writer", lane);
     check(state);
     lines << "state " << lane << ' ' << state->value_or("0") << '\n';
+  }
+  auto letters = store.dead_letters(std::nullopt, {});
+  check(letters);
+  for (const auto& letter : *letters) {
+    auto lane = store.name_of(letter.stored.lane);
+    auto sequence = letter.stored.sequence.value();
+    if (!letter.damaged && letter.stored.record.payload != payload_of(lane, sequence)) {
+      end(kWrong, "the dead letter " + lane + ' ' + std::to_string(sequence) + " is not what was put");
+    }
+    lines << "letter " << lane << ' ' << sequence << '\n';
   }
   say(lines.str());
   drain(store);
@@ -331,6 +352,7 @@ class Judging {
         outcome_.anew |= what == static_cast<int>(Mended::Outcome::begun_anew);
         newest_may_be_missing_ |= newest;
         states_may_be_old_ |= states;
+        lost_ += lost;
       } else if (word == "state") {
         std::uint64_t value = 0;
         words >> lane >> value;
@@ -339,10 +361,16 @@ class Judging {
         if (value != expected && !(excused && value < expected)) {
           fail(lane + ": the state is " + std::to_string(value) + ", it was " + std::to_string(expected));
         }
+      } else if (word == "letter") {
+        std::uint64_t sequence = 0;
+        words >> lane >> sequence;
+        letters_.insert({lane, sequence});
       } else if (word == "record" || word == "gap") {
         std::uint64_t first = 0, last = 0;
         words >> lane >> first >> last;
         if (first <= position[lane]) fail(lane + ": twice in one life or out of order: " + line);
+        bool both = word == "record" && letters_.count({lane, first}) != 0;
+        if (both && !newest_may_be_missing_) fail(lane + ": a dead letter, too: " + line);
         position[lane] = last;
         (word == "gap" ? gaps_ : records_)[lane].insert({first, last});
       } else if (word == "last") {
@@ -378,8 +406,19 @@ class Judging {
         auto mark = told[static_cast<std::size_t>(s)];
         if (mark == 3) fail(lane + ' ' + std::to_string(s) + " is both a record and a gap");
         if (mark == 0 && s <= known) fail(lane + ' ' + std::to_string(s) + " is neither a record nor in the ledger");
-        outcome_.back += mark == 1 ? 1 : 0;
-        outcome_.told += mark == 2 ? 1 : 0;
+        const std::pair place(lane, s);
+        const bool aside = mark == 2 && truth_.aside.count(place) != 0 && letters_.count(place) != 0;
+        outcome_.back += mark == 1 || aside ? 1 : 0;
+        outcome_.told += mark == 2 && !aside ? 1 : 0;
+      }
+    }
+    for (const auto& [lane, sequence] : truth_.aside) {
+      const auto name = lane + ' ' + std::to_string(sequence);
+      if (records_[lane].count({sequence, sequence}) != 0 && !newest_may_be_missing_) {
+        fail(name + " was set aside and is a record again");
+      }
+      if (letters_.count({lane, sequence}) == 0 && lost_ == 0 && !newest_may_be_missing_) {
+        fail("the dead letter " + name + " is gone without a word");
       }
     }
   }
@@ -389,6 +428,8 @@ class Judging {
   bool newest_may_be_missing_ = false, states_may_be_old_ = false;
   std::map<std::string, std::set<Range>> records_, gaps_;
   std::map<std::string, std::uint64_t> last_, written_;
+  std::set<std::pair<std::string, std::uint64_t>> letters_;
+  std::uint64_t lost_ = 0;
 };
 
 // --- the damages

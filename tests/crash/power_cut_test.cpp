@@ -146,10 +146,7 @@ class Replay {
 /// Empty: the store that lies there is what it must be.
 std::string look_at(const fs::path& root, std::uint64_t capacity, const Said& said) {
   Words words = {beside("store_check"), (root / "store").string(), std::to_string(capacity)};
-  for (const auto& [lane, sequence] : said.durable) words.push_back("durable " + lane + ' ' + std::to_string(sequence));
-  for (const auto& [lane, sequence] : said.delivered) {
-    words.push_back("delivered " + lane + ' ' + std::to_string(sequence));
-  }
+  for (const auto& line : said.again()) words.push_back(line);
   auto ended = run(words);
   if (ended.status == 0 && ended.output == "ok\n") return {};
   if (WIFSIGNALED(ended.status)) return "ended by signal " + std::to_string(WTERMSIG(ended.status));

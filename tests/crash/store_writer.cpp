@@ -35,6 +35,8 @@ int run(const std::string& directory, std::uint64_t seed, std::uint64_t capacity
   if (!opened) fail(opened.error());
   auto& store = **opened;
 
+  say("begun life 0\n");
+
   std::uint64_t delivers = pick(0, 3);  // 0: nobody reads in this life, and the store fills up
   for (; steps > 0; --steps) {
     auto done = store.commit(next_groups(store, clock, [&] { return pick(0, 60); }));
@@ -43,6 +45,7 @@ int run(const std::string& directory, std::uint64_t seed, std::uint64_t capacity
     for (const auto& row : store.status().lanes) {
       say("durable " + row.name + ' ' + std::to_string(row.durable.value()) + '\n');
     }
+    if (auto refused = refuse_some(store, pick, say); !refused) fail(refused.error());
     if (pick(0, 3) >= delivers) continue;
     BatchLimits limits;
     limits.records = pick(1, 300);

@@ -164,6 +164,14 @@ std::string life(const std::string& folder, std::uint64_t seed, std::uint64_t nt
       if (auto more = store.prewrite_step(pick(1, 200'000)); !more && more.error().fault == Fault::broken) {
         return "prewrite_step: " + more.error().what;
       }
+      if (auto refused = refuse_some(store, pick, [&](const std::string& line) { said.hear(line); }); !refused) {
+        if (auto wrong = wrong_with(refused.error()); !wrong.empty()) return "dead letters: " + wrong;
+        if (refused.error().fault == Fault::broken) {
+          ended = refused.error().what;
+          break;
+        }
+        continue;
+      }
       if (pick(0, 2) == 0) continue;
       BatchLimits limits;
       limits.records = pick(1, 300);

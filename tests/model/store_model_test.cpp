@@ -9,6 +9,7 @@
 #include <deque>
 #include <map>
 #include <random>
+#include <set>
 
 #include "buffer/store.h"
 #include "tests/catch.h"
@@ -25,6 +26,7 @@ const std::vector<std::string> kLanes = {"telemetry", "alarms"};
 
 struct ModelLane {
   std::deque<std::string> records;                      // payload of sequence 1, 2, ...
+  std::set<std::uint64_t> aside;                        // set aside: never a record again
   std::deque<bool> told;                                // the destination has it, as a record or in a gap
   std::vector<std::pair<std::uint64_t, Epoch>> epochs;  // from this sequence on
   const Epoch& epoch_of(std::uint64_t sequence) const {
@@ -60,7 +62,11 @@ class Model {
         commit({});
       else if (what < 90)
         forward();
-      else if (what < 97)
+      else if (what < 93)
+        set_aside();
+      else if (what < 95)
+        redo();
+      else if (what < 98)
         live_again();
       else
         fork();
@@ -186,6 +192,7 @@ class Model {
       auto sequence = stored.sequence.value();
       if (sequence > lane.records.size()) FAIL(name << " " << sequence << " was never put");
       if (stored.record.payload != lane.records[sequence - 1]) FAIL(name << " " << sequence << " is another record");
+      if (lane.aside.count(sequence) != 0) FAIL(name << " " << sequence << " was set aside and is a record again");
       if (stored.epoch != lane.epoch_of(sequence)) FAIL(name << " " << sequence << " has another epoch");
       if (!ranges[name].emplace(sequence, sequence).second) FAIL(name << " " << sequence << " twice in one batch");
     }
@@ -193,8 +200,14 @@ class Model {
       if (gap.first == Sequence()) continue;
       auto name = store_->name_of(gap.lane);
       bool may_expire = name == kLanes[0] && settings_.lanes[0].max_age.count() != 0;
-      bool policy = gap.cause == Cause::evicted || (gap.cause == Cause::expired && may_expire);
+      bool policy =
+          gap.cause == Cause::evicted || gap.cause == Cause::dead_letter || (gap.cause == Cause::expired && may_expire);
       if (!policy) FAIL(name << ": a gap by " << name_of(gap.cause));
+      for (auto s = gap.first.value(); s <= gap.last.value(); ++s) {
+        bool aside = lanes_[name].aside.count(s) != 0;
+        if (aside != (gap.cause == Cause::dead_letter))
+          FAIL(name << ": " << s << " in a gap by " << name_of(gap.cause));
+      }
       if (gap.epoch != lanes_[name].epoch_of(gap.first.value())) FAIL(name << ": a gap with another epoch");
       if (gap.count != count_between(gap.first, gap.last)) FAIL(name << ": a gap with another count");
       if (!ranges[name].emplace(gap.first.value(), gap.last.value()).second) FAIL(name << ": a gap twice");
@@ -227,9 +240,88 @@ class Model {
     checkpoint_ = batch.after;
   }
 
+  /// Dead letters that are listed must be those the model knows; what is missing was evicted and will be told.
+  void check_letters() {
+    auto found = store_->dead_letters(std::nullopt, {});
+    if (!found) FAIL(found.error().what);
+    std::set<DeadLetterId> listed;
+    for (const auto& letter : *found) {
+      auto known = letters_.find(letter.id());
+      if (known == letters_.end()) FAIL("a dead letter that is none: " << letter.stored.sequence.value());
+      if (letter.damaged || letter.stored.record.payload != known->second) FAIL("a dead letter is another record");
+      listed.insert(letter.id());
+    }
+    refused_ += letters_.size() - listed.size();
+    std::erase_if(letters_, [&](const auto& letter) { return listed.count(letter.first) == 0; });
+    if (store_->status().dead_letters != letters_.size()) FAIL("another count of dead letters");
+    auto most = settings_.capacity_bytes / store_->status().page_bytes / 20;
+    if (store_->status().dead_letter_pages > most) FAIL("more dead letters than there may be");
+  }
+
+  void set_aside() {
+    const auto& name = kLanes[pick(0, 1)];
+    auto status = status_of(name);
+    if (status.delivered == status.last) return;
+    Sequence sequence(pick(status.delivered.value() + 1, status.last.value()));
+    auto there = store_->peek(status.lane, sequence, {1, 1});
+    if (!there) FAIL(there.error().what);
+    bool known = !there->empty() && there->front().sequence == sequence;
+    auto& lane = lanes_[name];
+    DeadLetterId id{lane.epoch_of(sequence.value()), status.lane, sequence};
+    bool already = letters_.count(id) != 0;
+    auto done = store_->set_aside(status.lane, sequence, "model");
+    if (done.ok() != (known || already))
+      FAIL(name << " " << sequence.value() << ": " << (done ? "set aside" : done.error().what));
+    if (!known) return;
+    auto gaps = store_->gaps();
+    bool aside = std::any_of(gaps.begin(), gaps.end(), [&](const Gap& gap) {
+      return gap.cause == Cause::dead_letter && gap.lane == status.lane && gap.first <= sequence &&
+             sequence <= gap.last;
+    });
+    if (aside) {  // else it was evicted while room was made for it
+      lane.aside.insert(sequence.value());
+      letters_[id] = lane.records[sequence.value() - 1];
+    }
+    check_letters();
+  }
+
+  /// Retries or discards some, and names one that there is not.
+  void redo() {
+    std::vector<DeadLetterId> ids;
+    for (const auto& [id, payload] : letters_) {
+      if (pick(0, 2) == 0) ids.push_back(id);
+    }
+    ids.push_back({draw<Epoch>(), Lane{0}, Sequence(1)});
+    bool again = pick(0, 2) != 0;
+    auto done = again ? store_->retry(ids) : store_->discard(ids);
+    if (!done) FAIL(done.error().what);
+    bool whole = done->no_room.empty();
+    if (!whole && (!again || settings_.when_full == WhenFull::evict_oldest)) FAIL(done->no_room);
+    if (whole && (done->done != ids.size() - 1 || done->missing.size() != 1)) FAIL("not all were found");
+    auto found = store_->dead_letters(std::nullopt, {});
+    if (!found) FAIL(found.error().what);
+    ids.pop_back();
+    for (const auto& id : ids) {
+      bool left =
+          std::any_of(found->begin(), found->end(), [&](const DeadLetter& letter) { return letter.id() == id; });
+      if (left && whole) FAIL("a dead letter that was taken is still there");
+      if (left) continue;
+      auto& lane = lanes_[store_->name_of(id.lane)];
+      if (again) {
+        lane.records.push_back(letters_[id]);
+        lane.told.push_back(false);
+      } else {
+        ++refused_;
+      }
+      letters_.erase(id);
+    }
+    check_letters();
+  }
+
   void live_again() {
     open();
     settle_now(false);
+    check_letters();
     auto states = store_->states("driver", "");
     if (!states || std::map<std::string, std::string>(states->begin(), states->end()) != states_) FAIL("other states");
   }
@@ -291,6 +383,10 @@ class Model {
     }
     if (told_refused_ != refused_) FAIL(refused_ << " were refused, " << told_refused_ << " told");
     if (store_->status().ledger_entries != 0) FAIL("the ledger is not empty");
+    check_letters();
+    std::vector<DeadLetterId> ids;
+    for (const auto& [id, payload] : letters_) ids.push_back(id);
+    if (auto gone = store_->discard(ids); !gone || gone->done != ids.size()) FAIL("not discarded");
     if (store_->status().used_pages > 12) FAIL(store_->status().used_pages << " pages in an empty store");
   }
 
@@ -301,6 +397,7 @@ class Model {
   std::unique_ptr<Store> store_;
   std::map<std::string, ModelLane> lanes_;
   std::map<std::string, std::string> states_;
+  std::map<DeadLetterId, std::string> letters_;
   std::optional<Checkpoint> checkpoint_;
   std::uint64_t put_ = 0, refused_ = 0, told_refused_ = 0;
 };
