@@ -43,6 +43,27 @@ std::unique_ptr<QueueAccess> open_queue(const QueuePlace& place, bool make, cons
   return nullptr;
 }
 
+int repair_queue(const QueuePlace& place) {
+  auto complain = [&](const std::string& what) { fmt::print(stderr, "penstock queue: {}\n", what); };
+  auto loaded = load(place.config, driver_kinds());
+  if (!loaded.ok()) {
+    fmt::print(stderr, "{}", loaded.report());
+    return kBadConfig;
+  }
+  auto socket = find_control(loaded.settings.agent.state_directory);
+  if (QueueAccess::through(socket)) {
+    complain(fmt::format("the agent at {} runs: stop it first", socket.string()));
+    return kFailed;
+  }
+  auto mended = QueueAccess::repair(loaded.settings);
+  if (!mended) {
+    complain(mended.error().what);
+    return kFailed;
+  }
+  fmt::print("{}\n", describe(*mended));
+  return mended->outcome == Mended::Outcome::begun_anew ? kFailed : kDone;
+}
+
 ProgressLine::ProgressLine(bool demanded) : wanted_(demanded), terminal_(isatty(STDERR_FILENO) != 0) {
   wanted_ = wanted_ || terminal_;
 }

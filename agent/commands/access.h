@@ -20,6 +20,9 @@ void add_place(CLI::App& app, QueuePlace& place);
 /// The queue, or null: why was said on stderr, and `status` is what to end with.
 std::unique_ptr<QueueAccess> open_queue(const QueuePlace& place, bool make, const char* command, int& status);
 
+/// Has the store of a stopped agent examined, and mended where it is damaged; says what was found, and gives the status.
+int repair_queue(const QueuePlace& place);
+
 /// One line on stderr that is written again each second: on a terminal, or when it is asked for.
 class ProgressLine {
  public:

@@ -14,7 +14,7 @@ constexpr penstock::Command kCommands[] = {
     {"check", "read a configuration as `run` would and say all that is wrong with it", penstock::add_check},
     {"demo", "the whole path without configuration or Kafka: live, with a proof at the end", penstock::add_demo},
     {"status", "what the running agent does", penstock::add_status},
-    {"queue", "what lies in the queue: list, peek, export, check", penstock::add_queue},
+    {"queue", "what lies in the queue: list, peek, export, check, dead letters, repair", penstock::add_queue},
     {"import", "historical data, CSV or JSON lines, into the queue; goes on where it was left off",
      penstock::add_import},
     {"config", "print the configuration's JSON Schema, an example, or its reference", penstock::add_config},

@@ -1,7 +1,6 @@
-// penstock queue: what lies in the queue, of the running agent or of one that is stopped.
+// penstock queue: what lies in the queue of the running agent, or of one that is stopped.
 #include <fcntl.h>
 #include <fmt/core.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -23,7 +22,6 @@
 #include "agent/commands/queue_parts.h"
 #include "agent/daemon/service.h"
 #include "agent/demo/view.h"
-#include "drivers/lines/utf8.h"
 
 namespace penstock {
 namespace {
@@ -57,49 +55,6 @@ int show_list(QueueAccess& queue, const QueueOptions& options) {
              (*listed)["ledger_entries"].get<std::uint64_t>());
   fmt::print("from    {}\n", queue.what());
   return kDone;
-}
-
-std::size_t terminal_width() {
-  winsize size{};
-  return isatty(STDOUT_FILENO) != 0 && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 20 ? size.ws_col
-                                                                                                        : 0;
-}
-
-/// In one line that does nothing to a terminal: what is not text to be seen is escaped. `width` 0: all of it.
-std::string visible(const std::string& text, std::size_t width) {
-  std::string shown;
-  std::size_t columns = 0;
-  for (std::string_view rest = text; !rest.empty();) {
-    auto length = utf8_character(rest);
-    auto byte = static_cast<unsigned char>(rest[0]);
-    bool plain = length > 1 ? !rest.starts_with("\xC2") || static_cast<unsigned char>(rest[1]) >= 0xA0
-                            : length == 1 && byte >= 0x20 && byte != 0x7f;
-    length = std::max<std::size_t>(length, 1);
-    std::string part(rest.substr(0, length));
-    if (!plain) {
-      part = byte == '\n' ? "\\n" : byte == '\t' ? "\\t" : byte == '\r' ? "\\r" : fmt::format("\\x{:02x}", byte);
-      length = 1;
-    }
-    std::size_t takes = plain ? 1 : part.size();
-    if (width != 0 && columns + takes + 3 > width) return shown + "...";
-    shown += part;
-    columns += takes;
-    rest.remove_prefix(length);
-  }
-  return shown;
-}
-
-void show_record(const QueueJson& record, std::size_t width) {
-  auto text = [&](const char* name) { return record.value(name, std::string()); };
-  std::string head =
-      fmt::format("{} {}  {}  {}", text("lane"), record["sequence"].get<std::uint64_t>(), text("time"), text("stream"));
-  if (record.contains("key")) head += "  key " + text("key");
-  if (auto kind = text("kind"); kind != "reading") head += "  " + kind;
-  if (auto quality = text("quality"); quality != "good") head += "  " + quality;
-  if (!record.value("synchronised", true) && text("time_source") == "ours") head += "  unsynchronised";
-  if (record.contains("content_type")) head += "  " + text("content_type");
-  std::string payload = record.contains("payload") ? text("payload") : "base64 " + text("payload_base64");
-  fmt::print("{}\n  {}\n", visible(head, width), visible(payload, width == 0 ? 0 : width - 2));
 }
 
 int peek(QueueAccess& queue, const QueueOptions& options) {
@@ -220,6 +175,20 @@ void add_queue(CLI::App& app, int& status) {
   auto* checking = add("check", "read all of it: is every record there and whole? 2 if not", check_queue);
   add_lane(checking);
   add_progress(checking);
+
+  auto* letters = add("dead-letters", "records that Kafka refuses for good: list, retry, discard", handle_dead_letters);
+  add_lane(letters);
+  letters->add_flag("--full", options->full, "lines of any length, on a terminal too");
+  letters->add_flag("--json", options->json, "a line of JSON for each");
+  auto* retrying = letters->add_option("--retry", options->retried, "send these again, as new records");
+  auto* all = letters->add_flag("--retry-all", options->retry_all, "send all of them again, or all of --lane");
+  auto* discarding = letters->add_option("--discard", options->discarded, "throw these away; Kafka is told how many");
+  retrying->excludes(all)->excludes(discarding);
+  all->excludes(discarding);
+
+  auto* repairing = app.add_subcommand("repair", "examine the store of a stopped agent, and mend what is damaged");
+  add_place(*repairing, options->place);
+  repairing->callback([options, &status] { status = repair_queue(options->place); });
   app.footer(
       "The running agent is asked over its control socket. When none runs, its store is opened; it cannot start "
       "meanwhile.");

@@ -1,4 +1,4 @@
-// What the commands under `penstock queue` share: their options, and asking the queue. One thread.
+// What the commands under `penstock queue` share: their options, asking the queue, and showing a record. One thread.
 #pragma once
 
 #include <cstdint>
@@ -20,6 +20,8 @@ struct QueueOptions {
   std::string lane;
   std::uint64_t from = 1, to = std::numeric_limits<std::uint64_t>::max(), count = 10;
   std::string output;
+  std::vector<std::string> retried, discarded;
+  bool retry_all = false;
   bool json = false, full = false, progress = false;
 };
 
@@ -35,7 +37,16 @@ Result<std::vector<QueueJson>> lanes_of(const QueueJson& listed, const std::stri
 Result<void> each_record(QueueAccess& queue, const std::string& lane, std::uint64_t from, std::uint64_t count,
                          const std::function<bool(const QueueJson&)>& take);
 
+/// Of stdout; 0: it is no terminal, and lines may have any length.
+std::size_t terminal_width();
+/// In one line that does nothing to a terminal: what is not text to be seen is escaped. `width` 0: all of it.
+std::string visible(const std::string& text, std::size_t width);
+/// One that `queue.peek` answered, in two lines.
+void show_record(const QueueJson& record, std::size_t width);
+
 /// `penstock queue check`, in queue_check.cpp; its exit status.
 int check_queue(QueueAccess& queue, const QueueOptions& options);
+/// `penstock queue dead-letters`, in queue_dead_letters.cpp; its exit status.
+int handle_dead_letters(QueueAccess& queue, const QueueOptions& options);
 
 }  // namespace penstock

@@ -241,6 +241,18 @@ void Agent::start_control() {
 
 ControlAnswer Agent::answer(const std::string& line) {
   auto command = control_command(line);
+  if (changes_queue(command)) {
+    auto text = std::make_shared<std::string>();  // written before the request is answered
+    auto request = writer_->ask([this, line, text] {
+      *text = change_queue(*store_, line);
+      return Result<void>();  // were the store broken, the next commit would say so
+    });
+    return ControlAnswer::Later([this, request, text]() -> std::optional<std::string> {
+      auto done = writer_->answer_of(*request);
+      if (!done) return std::nullopt;
+      return done->ok() ? *text : answer_error(done->error());
+    });
+  }
   if (command.starts_with("queue.")) return answer_queue(*store_, line);
   if (command.starts_with("import")) return import_desk_->ask(command, line);
   return answer_control(command, status());

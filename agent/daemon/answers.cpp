@@ -36,10 +36,12 @@ std::string control_command(const std::string& line) {
 
 std::string answer_control(const std::string& command, const AgentStatus& status) {
   if (command == "status") return to_json(status);
-  return nlohmann::json{{"error", command.empty() ? "expected {\"command\": \"status\"}"
-                                                  : "no such command; there are: status, queue.list, queue.peek, "
-                                                    "queue.gaps, import.begin, import"},
-                        {"fault", name_of(Fault::rejected)}}
+  return nlohmann::json{
+      {"error", command.empty() ? "expected {\"command\": \"status\"}"
+                                : "no such command; there are: status, queue.list, queue.peek, "
+                                  "queue.gaps, queue.dead_letters, queue.retry, queue.discard, import.begin, "
+                                  "import"},
+      {"fault", name_of(Fault::rejected)}}
       .dump();
 }
 

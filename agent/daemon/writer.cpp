@@ -194,32 +194,47 @@ Result<void> Writer::prewrite() {
   return {};
 }
 
-Result<void> Writer::settle(const Settlement& settlement, std::stop_token stop) {
-  Request request{settlement, {}};
-  std::unique_lock lock(mutex_);
-  if (ended_) return transient(ended_why_);
-  requests_.push_back(&request);
-  asked_.notify_all();
-  lock.unlock();
+std::shared_ptr<Writer::Request> Writer::ask(std::function<Result<void>()> work) {
+  auto request = std::make_shared<Request>();
+  request->work_ = std::move(work);
+  {
+    std::lock_guard lock(mutex_);
+    if (ended_) {
+      request->answer_ = transient(ended_why_);
+      return request;
+    }
+    requests_.push_back(request);
+    asked_.notify_all();
+  }
   intake_.wake();
-  lock.lock();
-  answered_.wait(lock, stop, [&] { return request.answer.has_value(); });
-  if (!request.answer && request.begun) answered_.wait(lock, [&] { return request.answer.has_value(); });
-  if (request.answer) return *request.answer;
-  std::erase(requests_, &request);
+  return request;
+}
+
+std::optional<Result<void>> Writer::answer_of(const Request& request) const {
+  std::lock_guard lock(mutex_);
+  return request.answer_;
+}
+
+Result<void> Writer::settle(const Settlement& settlement, std::stop_token stop) {
+  auto request = ask([this, &settlement] { return disk_.settle(settlement); });
+  std::unique_lock lock(mutex_);
+  answered_.wait(lock, stop, [&] { return request->answer_.has_value(); });
+  if (!request->answer_ && request->begun_) answered_.wait(lock, [&] { return request->answer_.has_value(); });
+  if (request->answer_) return *request->answer_;
+  std::erase(requests_, request);
   return transient("stopped while waiting for the writer");
 }
 
 Result<void> Writer::serve() {
   std::unique_lock lock(mutex_);
   while (!requests_.empty()) {
-    Request* request = requests_.front();
+    auto request = std::move(requests_.front());
     requests_.pop_front();
-    request->begun = true;
+    request->begun_ = true;
     lock.unlock();
-    Result<void> answer = disk_.settle(request->settlement);
+    Result<void> answer = request->work_();
     lock.lock();
-    request->answer = answer;
+    request->answer_ = answer;
     answered_.notify_all();
     if (!answer && answer.error().fault == Fault::broken) return answer;
   }
@@ -230,7 +245,7 @@ void Writer::refuse(const std::string& why) {
   std::lock_guard lock(mutex_);
   ended_ = true;
   ended_why_ = why;
-  for (Request* request : requests_) request->answer = transient(why);
+  for (const auto& request : requests_) request->answer_ = transient(why);
   requests_.clear();
   answered_.notify_all();
 }

@@ -21,7 +21,9 @@
 #include <chrono>
 #include <condition_variable>
 #include <deque>
+#include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <stop_token>
@@ -73,6 +75,18 @@ class Writer {
   /// Tickets: every put up to this one is on disk.
   const Watermark& durable() const { return durable_; }
 
+  /// Work for the writer's thread, done between commits, and its answer: `transient` when the writer ended before it began.
+  class Request {
+    friend class Writer;
+    std::function<Result<void>()> work_;
+    std::optional<Result<void>> answer_;
+    bool begun_ = false;
+  };
+  /// Both the asker, who may give up waiting, and the writer, who may be at it, hold the request.
+  std::shared_ptr<Request> ask(std::function<Result<void>()> work);
+  /// Nothing: not yet.
+  std::optional<Result<void>> answer_of(const Request& request) const;
+
   /// Runs Store::settle in the writer's thread and waits until it has; `transient` when stopped or when the writer has
   /// ended before it began.
   Result<void> settle(const Settlement& settlement, std::stop_token stop);
@@ -88,11 +102,6 @@ class Writer {
   const WriterStatus& status() const { return status_; }
 
  private:
-  struct Request {
-    const Settlement& settlement;
-    std::optional<Result<void>> answer;
-    bool begun = false;
-  };
   using Steady = std::chrono::steady_clock;
 
   Result<void> loop(std::stop_token stop);
@@ -131,7 +140,7 @@ class Writer {
   mutable std::mutex mutex_;
   std::condition_variable_any asked_;
   std::condition_variable_any answered_;
-  std::deque<Request*> requests_;
+  std::deque<std::shared_ptr<Request>> requests_;
   std::map<std::pair<std::string, std::string>, std::optional<std::string>> notes_;
   bool ended_ = false;
   std::string ended_why_;

@@ -11,6 +11,8 @@
 #include "agent/daemon/state_directory.h"
 #include "agent/queue/import_desk.h"
 #include "agent/queue/queue_answers.h"
+#include "buffer/manifest.h"
+#include "buffer/suspect.h"
 
 namespace penstock {
 namespace {
@@ -67,6 +69,28 @@ Result<std::unique_ptr<QueueAccess>> QueueAccess::into(const Settings& settings,
   return access;
 }
 
+Result<Mended> QueueAccess::repair(const Settings& settings) {
+  auto with = store_settings(settings);
+  {
+    std::error_code error;
+    if (!std::filesystem::exists(with.directory, error)) {
+      return rejected(fmt::format("there is no queue in {}", with.directory.string()));
+    }
+    if (auto ours = check_owner(with.directory); !ours) return ours.error();
+    auto directory = StoreDirectory::open(with.directory);  // nobody has it open
+    if (!directory) return directory.error();
+    auto exists = directory->has_store();
+    if (!exists) return exists.error();
+    if (!*exists) return rejected(fmt::format("there is no queue in {}", with.directory.string()));
+    mark_suspect(with.directory.c_str(), "penstock queue repair");
+  }
+  SystemClock clock;
+  auto store = Store::open(with, clock);
+  if (!store) return store.error();
+  if (!(*store)->mended()) return broken(fmt::format("{}: cannot be marked", with.directory.string()));
+  return *(*store)->mended();
+}
+
 Result<std::string> QueueAccess::ask(const std::string& command, const std::string& request) {
   std::string answer;
   if (!store_) {
@@ -75,6 +99,8 @@ Result<std::string> QueueAccess::ask(const std::string& command, const std::stri
     answer = std::move(*heard);
   } else if (command.starts_with("import")) {
     answer = import_into(*store_, clock_, max_record_bytes_, command, request);
+  } else if (changes_queue(command)) {
+    answer = change_queue(*store_, request);
   } else {
     answer = answer_queue(*store_, request);
   }

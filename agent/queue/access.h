@@ -21,6 +21,9 @@ class QueueAccess {
   /// or it belongs to another user (what we leave in it would be ours); else as Store::open.
   static Result<std::unique_ptr<QueueAccess>> into(const Settings& settings, bool make);
 
+  /// Examines every page of a stopped agent's store, and mends what is damaged (buffer/mend.h). `rejected`: as into().
+  static Result<Mended> repair(const Settings& settings);
+
   /// One line asked, one answered. An answer of {"error", "fault"} is an error here.
   Result<std::string> ask(const std::string& command, const std::string& request);
 

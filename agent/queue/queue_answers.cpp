@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <charconv>
 #include <nlohmann/json.hpp>
 
 #include "agent/queue/record_json.h"
@@ -83,7 +84,77 @@ AnswerJson gaps(const Store& store, const AnswerJson& request) {
   return {{"gaps", rows}};
 }
 
+/// <epoch>:<lane name>:<sequence>, as in `ce_id`.
+std::string id_text(const Store& store, const DeadLetterId& id) {
+  return fmt::format("{}:{}:{}", id.epoch.hex(), store.name_of(id.lane), id.sequence.value());
+}
+
+std::optional<DeadLetterId> id_of(const Store& store, const std::string& text) {
+  auto first = text.find(':'), last = text.rfind(':');
+  if (first == std::string::npos || first == last) return std::nullopt;
+  auto epoch = Epoch::from_hex(std::string_view(text).substr(0, first));
+  auto lane = store.lane(std::string_view(text).substr(first + 1, last - first - 1));
+  std::uint64_t sequence = 0;
+  auto end = text.data() + text.size();
+  auto [stopped, wrong] = std::from_chars(text.data() + last + 1, end, sequence);
+  if (!epoch || !lane || wrong != std::errc() || stopped != end) return std::nullopt;
+  return DeadLetterId{*epoch, *lane, Sequence(sequence)};
+}
+
+std::string dead_letters(const Store& store, const AnswerJson& request) {
+  auto after = request.value("after", std::string());
+  std::optional<DeadLetterId> from;
+  if (!after.empty()) {
+    from = id_of(store, after);
+    if (!from) return answer_error(rejected(fmt::format("no name of a dead letter: \"{}\"", after)));
+  }
+  auto page = store.dead_letters(from, {static_cast<std::size_t>(kPageRecords), kPageBytes});
+  if (!page) return answer_error(page.error());
+  std::string answer = "{\"dead_letters\":[";
+  for (const auto& letter : *page) {
+    AnswerJson about{{"id", id_text(store, letter.id())},
+                     {"lane", store.name_of(letter.stored.lane)},
+                     {"reason", letter.reason},
+                     {"set_aside", time_text(letter.time)},
+                     {"damaged", letter.damaged}};
+    if (answer.back() != '[') answer += ',';
+    answer += about.dump(-1, ' ', false, AnswerJson::error_handler_t::replace);
+    answer.pop_back();
+    auto record = letter.damaged ? "null" : export_line(letter.stored, store.name_of(letter.stored.lane));
+    answer += ",\"record\":" + record + "}";
+  }
+  return answer + "]}";
+}
+
+std::string redo(Store& store, const AnswerJson& request, bool again) {
+  std::vector<DeadLetterId> ids;
+  auto missing = AnswerJson::array(), damaged = AnswerJson::array();
+  for (const auto& text : request.at("ids")) {
+    auto id = id_of(store, text.get<std::string>());
+    id ? ids.push_back(*id) : missing.push_back(text);
+  }
+  auto done = again ? store.retry(ids) : store.discard(ids);
+  if (!done) return answer_error(done.error());
+  for (const auto& id : done->missing) missing.push_back(id_text(store, id));
+  for (const auto& id : done->damaged) damaged.push_back(id_text(store, id));
+  AnswerJson json{{"done", done->done}, {"missing", missing}, {"damaged", damaged}};
+  if (!done->no_room.empty()) json["no_room"] = done->no_room;
+  return json.dump(-1, ' ', false, AnswerJson::error_handler_t::replace);
+}
+
 }  // namespace
+
+bool changes_queue(const std::string& command) { return command == "queue.retry" || command == "queue.discard"; }
+
+std::string change_queue(Store& store, const std::string& line) {
+  auto request = AnswerJson::parse(line, nullptr, false);
+  if (!request.is_object()) return answer_error(rejected("the request is not a JSON object"));
+  try {
+    return redo(store, request, request.value("command", std::string()) == "queue.retry");
+  } catch (const AnswerJson::exception& wrong) {  // a member of another kind, or none
+    return answer_error(rejected(wrong.what()));
+  }
+}
 
 std::string answer_error(const Error& error) {
   AnswerJson json{{"error", error.what}, {"fault", name_of(error.fault)}};
@@ -98,6 +169,7 @@ std::string answer_queue(const Store& store, const std::string& line) {
     if (command == "queue.list") return list(store).dump();
     if (command == "queue.peek") return peek(store, request);
     if (command == "queue.gaps") return gaps(store, request).dump();
+    if (command == "queue.dead_letters") return dead_letters(store, request);
     return answer_error(rejected(fmt::format("no such command: \"{}\"", command)));
   } catch (const AnswerJson::exception& wrong) {  // a member of another kind
     return answer_error(rejected(wrong.what()));

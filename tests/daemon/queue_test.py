@@ -5,6 +5,8 @@ The agent's own records go to the lane that is served last, so lane `data` holds
 """
 import base64
 import json
+import os
+import pathlib
 import random
 import re
 import signal
@@ -295,6 +297,88 @@ def test_check_finds_what_is_damaged_and_ends_with_2(folder):
     gone = hurt[1] - hurt[0] + 1
     expect(f"data: {20_000 - gone} records read" in done.stdout and f"{gone} missing" in done.stdout, "and counts them")
     expect(len(queue.exported()) == 20_000 - gone, "the others can still be exported")
+
+
+def make_dead_letters(queue, *sequences):
+    """Of lane `data`, as the forwarder would; the agent does not run."""
+    program = os.environ.get("SET_ASIDE") or str(pathlib.Path(queue.program).parent / "set_aside")
+    done = subprocess.run([program, str(queue.gateway.state / "queue"), "gw-1", str(16 << 20), "data", "too large",
+                           *map(str, sequences)], capture_output=True, text=True)
+    expect(done.returncode == 0, f"{sequences} are set aside: {done.stderr}")
+
+
+def test_dead_letters_are_listed_retried_and_discarded_whether_the_agent_runs_or_not(folder):
+    queue = Queue(quiet_gateway(folder))
+    rows = [json.dumps({"n": n, "text": "x" * (9000 if n == 3 else 10)}) for n in range(10)]
+    (folder / "a.jsonl").write_text("\n".join(rows) + "\n")
+    queue.call("import", str(folder / "a.jsonl"), "--lane", "data")
+    make_dead_letters(queue, 2, 4, 5, 7)
+
+    def listed():
+        return [json.loads(line) for line in queue.call("queue", "dead-letters", "--json").stdout.splitlines()]
+
+    def names():
+        return [letter["id"] for letter in listed()]
+
+    letters = listed()
+    expect([letter["record"]["sequence"] for letter in letters] == [2, 4, 5, 7], f"four are listed: {letters}")
+    expect(letters[0]["reason"] == "too large" and letters[0]["lane"] == "data", f"with reason and lane: {letters[0]}")
+    expect(json.loads(letters[1]["record"]["payload"])["n"] == 3, f"with the record: {letters[1]['id']}")
+    expect("too large" in queue.call("queue", "dead-letters", "--lane", "data").stdout, "people can read it too")
+    expect(queue.call("queue", "dead-letters", "--lane", "own").stdout == "", "another lane has none")
+    expect("there is no lane" in queue.call("queue", "dead-letters", "--lane", "dta", status=1).stderr, "one there is not")
+    expect([p["n"] for p in queue.payloads()] == [0, 2, 5, 7, 8, 9], "none of them waits any more")
+    queue.call("queue", "check", "--lane", "data")
+
+    first = names()[0]
+    done = queue.call("queue", "dead-letters", "--retry", first)
+    expect(done.stdout == "1 retried\n", f"retried without an agent: {done.stdout}")
+    again = queue.exported()[-1]
+    expect(again["headers"] == [{"name": "ce_retryof", "value": first}], f"it says which record it was: {again}")
+
+    gateway = queue.gateway.up()
+    expect(gateway.status()["store"]["dead_letters"] == 3, f"status counts them: {gateway.status()['store']}")
+    expect(names() == [letter["id"] for letter in letters[1:]], "the running agent lists the same")
+    second = names()[0]
+    done = queue.call("queue", "dead-letters", "--discard", second)
+    expect(done.stdout == "1 discarded\n", f"discarded by the agent: {done.stdout}")
+    done = queue.call("queue", "dead-letters", "--discard", second, status=1)
+    expect(f"there is no dead letter {second}" in done.stderr, f"a second time: {done.stderr}")
+    expect(gateway.status()["store"]["given_up"].get("discarded") == 1, f"and told: {gateway.status()['store']}")
+    done = queue.call("queue", "dead-letters", "--retry-all")
+    expect(done.stdout == "2 retried\n" and names() == [], f"the rest retried by the agent: {done.stdout}")
+    expect([p["n"] for p in queue.payloads()] == [0, 2, 5, 7, 8, 9, 1, 4, 6], f"as new records: {queue.payloads()}")
+    gateway.terminate()
+    expect([p["n"] for p in queue.payloads()] == [0, 2, 5, 7, 8, 9, 1, 4, 6], "and they are there when it has ended")
+    queue.call("queue", "dead-letters", "--retry", first, "--retry-all", status=64)
+
+
+def test_repair_examines_the_store_of_a_stopped_agent_and_mends_it(folder):
+    queue = Queue(quiet_gateway(folder))
+    expect("there is no queue" in queue.call("queue", "repair", status=1).stderr, "nothing to repair: told")
+    expect(not queue.gateway.state.exists(), "and nothing is made")
+    queue.call("import", str(write_csv(folder / "a.csv", 3000)), "--lane", "data")
+    whole = queue.call("queue", "repair")
+    expect("nothing is wrong" in whole.stdout, f"a whole store: {whole.stdout}")
+    expect(len(queue.payloads()) == 3000, "and it is as it was")
+    gateway = queue.gateway.up()
+    expect("stop it first" in queue.call("queue", "repair", status=1).stderr, "not while the agent runs")
+    expect(not (gateway.state / "queue" / "suspect").exists(), "and it leaves no mark")
+    gateway.terminate()
+    data = gateway.state / "queue" / "data.mdb"
+    content = bytearray(data.read_bytes())
+    roots = [(struct.unpack_from("<Q", content, at + 16 + 24 + 2 * 48 + 8)[0],
+              struct.unpack_from("<Q", content, at + 16 + 24 + 48 + 40)[0]) for at in (0, 4096)]
+    root = max(roots)[1]  # of the newest snapshot: everything hangs from it
+    content[root * 4096:(root + 1) * 4096] = bytes(4096)
+    data.write_bytes(content)
+    mended = queue.call("queue", "repair")
+    expect("has been salvaged" in mended.stdout and " 0 lost" in mended.stdout, f"a damaged one: {mended.stdout}")
+    expect_each_once(queue, 3000, "after the repair")
+    data.write_bytes(b"x" * 20_000)
+    (gateway.state / "queue" / "journal").write_bytes(b"j" * 65_536)
+    expect("nothing of it could be kept" in queue.call("queue", "repair", status=1).stdout, "a hopeless one: status 1")
+    expect((gateway.state / "queue" / "damaged.journal").exists(), "its journal is kept aside")
 
 
 def test_wrong_command_lines_and_configurations_have_their_statuses(folder):
