@@ -195,10 +195,14 @@ void Agent::start_forwarder() {
   Forwarder::Settings sending;
   sending.batch_interval = settings_.kafka.batch_interval;
   sending.limits = {settings_.kafka.batch_records, settings_.kafka.batch_bytes};
-  auto settle = [this](const Settlement& settlement, std::stop_token stop) {
-    return writer_->settle(settlement, stop);
-  };
-  forwarder_ = std::make_unique<Forwarder>(*store_, *sink_.sink, settle, clock_, sending);
+  Forwarder::Writes writes{[this](const Settlement& settlement, std::stop_token stop) {
+                             return writer_->settle(settlement, std::move(stop));
+                           },
+                           [this](Lane lane, Sequence sequence, const std::string& reason, std::stop_token stop) {
+                             return writer_->perform([=, this] { return store_->set_aside(lane, sequence, reason); },
+                                                     std::move(stop));
+                           }};
+  forwarder_ = std::make_unique<Forwarder>(*store_, *sink_.sink, std::move(writes), clock_, sending);
   forwarder_thread_ = std::jthread([this](std::stop_token stop) {
     auto ended = forwarder_->run(stop);
     if (ended) return;

@@ -216,7 +216,11 @@ std::optional<Result<void>> Writer::answer_of(const Request& request) const {
 }
 
 Result<void> Writer::settle(const Settlement& settlement, std::stop_token stop) {
-  auto request = ask([this, &settlement] { return disk_.settle(settlement); });
+  return perform([this, &settlement] { return disk_.settle(settlement); }, std::move(stop));
+}
+
+Result<void> Writer::perform(std::function<Result<void>()> work, std::stop_token stop) {
+  auto request = ask(std::move(work));
   std::unique_lock lock(mutex_);
   answered_.wait(lock, stop, [&] { return request->answer_.has_value(); });
   if (!request->answer_ && request->begun_) answered_.wait(lock, [&] { return request->answer_.has_value(); });

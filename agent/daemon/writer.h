@@ -90,6 +90,8 @@ class Writer {
   /// Runs Store::settle in the writer's thread and waits until it has; `transient` when stopped or when the writer has
   /// ended before it began.
   Result<void> settle(const Settlement& settlement, std::stop_token stop);
+  /// The same with other work.
+  Result<void> perform(std::function<Result<void>()> work, std::stop_token stop);
 
   /// Keeps a small state of the agent itself under `owner`. Rides on the next commit, never causes one, except at the
   /// orderly end: a crash may lose it. Store::state shows it once it is committed.

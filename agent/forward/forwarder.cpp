@@ -6,10 +6,21 @@
 
 namespace penstock {
 
-Forwarder::Forwarder(Store& store, Sink& sink, Settle settle, const Clock& clock, const Settings& settings)
+// So many records in a row are set aside at once. More look like a topic that takes nothing at all: then each waits for
+// its turn, so that somebody can look.
+constexpr int kAsideInARow = 10;
+
+Forwarder::Writes Forwarder::own_writes(Store& store) {
+  return {[&store](const Settlement& settlement, std::stop_token) { return store.settle(settlement); },
+          [&store](Lane lane, Sequence sequence, const std::string& reason, std::stop_token) {
+            return store.set_aside(lane, sequence, reason);
+          }};
+}
+
+Forwarder::Forwarder(Store& store, Sink& sink, Writes writes, const Clock& clock, const Settings& settings)
     : store_(store),
       sink_(sink),
-      settle_(std::move(settle)),
+      writes_(std::move(writes)),
       clock_(clock),
       settings_(settings),
       backoff_(settings.backoff_first) {}
@@ -42,7 +53,7 @@ Result<void> Forwarder::ask(std::stop_token stop) {
     ++status_.checkpoints_behind;
     spdlog::warn("forwarder: {}", settlement.why);
   }
-  if (auto settled = settle_(settlement, stop); !settled) {
+  if (auto settled = writes_.settle(settlement, stop); !settled) {
     if (settled.error().fault == Fault::broken) return settled;
     back_off(settled.error().what, stop);
     return {};
@@ -55,7 +66,9 @@ Result<void> Forwarder::ask(std::stop_token stop) {
 Result<void> Forwarder::send(std::stop_token stop) {
   mark_busy();
   std::uint64_t seen = store_.durable().value();  // before reading, so that no rise is slept through
-  auto batch = store_.read(settings_.limits, unproven_ ? &*unproven_ : nullptr);
+  auto limits = settings_.limits;
+  if (narrow_ != 0) limits.records = std::min(limits.records, narrow_);
+  auto batch = store_.read(limits, unproven_ ? &*unproven_ : nullptr);
   if (!batch) {
     if (batch.error().fault == Fault::broken) return batch.error();
     back_off(batch.error().what, stop);
@@ -70,6 +83,9 @@ Result<void> Forwarder::send(std::stop_token stop) {
   BootTime began = clock_.boottime();
   if (auto committed = sink_.commit(*batch, stop); !committed) {
     certain_ = false;  // it may have landed or not, now or later: only the destination knows
+    if (committed.error().fault == Fault::rejected && !batch->records.empty()) {
+      return narrow(*batch, committed.error().what, stop);
+    }
     if (committed.error().fault == Fault::broken) return committed;
     back_off(committed.error().what, stop);
     return {};
@@ -77,11 +93,34 @@ Result<void> Forwarder::send(std::stop_token stop) {
   if (unproven_) store_.delivered(*unproven_);
   unproven_ = batch->after;
   failed_proofs_ = 0;
+  set_aside_in_a_row_ = 0;
+  narrow_ = narrow_ >= settings_.limits.records ? 0 : narrow_ * 2;
   backoff_ = settings_.backoff_first;
   ++status_.commits;
   status_.records += batch->records.size();
   status_.gaps += batch->gaps.size();
   pace(*batch, began, stop);
+  return {};
+}
+
+Result<void> Forwarder::narrow(const Batch& batch, const std::string& why, std::stop_token stop) {
+  ++status_.failures;
+  if (batch.records.size() > 1) {
+    narrow_ = batch.records.size() / 2;
+    return {};
+  }
+  if (set_aside_in_a_row_ >= kAsideInARow) back_off(why, stop);
+  if (stop.stop_requested()) return {};
+  const auto& stored = batch.records.front();
+  auto set_aside = writes_.set_aside(stored.lane, stored.sequence, why, stop);
+  if (!set_aside && set_aside.error().fault == Fault::broken) return set_aside;
+  if (!set_aside) {
+    back_off(set_aside.error().what, stop);
+    return {};
+  }
+  ++set_aside_in_a_row_;
+  ++status_.set_aside;
+  spdlog::error("forwarder: a record is refused for good and set aside as a dead letter: {}", why);
   return {};
 }
 

@@ -1,6 +1,9 @@
 // Forwarder: the exactly-once loop. Ask the destination where it is, send what follows, raise delivered when it is proven
 // to be there; on any doubt ask again. That is all there is to it, and it must stay that way.
 //
+// A batch that is refused for a record in it is sent again by halves, and halves of these, until it is one record: that one
+// is set aside (Store::set_aside), and a gap record goes in its place.
+//
 // One thread. It never sends a sequence above durable (Store::read does not give any) and it alone raises delivered.
 // A crash at any instant is a doubt like every other: the next life begins by asking.
 #pragma once
@@ -23,7 +26,7 @@ namespace penstock {
 struct ForwarderStatus {
   std::atomic<bool> connected{false};  // the last call into the sink succeeded
   std::atomic<std::uint64_t> commits{0}, records{0}, gaps{0}, resumes{0}, failures{0}, forks{0};
-  std::atomic<std::uint64_t> checkpoints_behind{0};  // Kafka has lost what was proven to be there
+  std::atomic<std::uint64_t> set_aside{0}, checkpoints_behind{0};  // Kafka has lost what was proven to be there
   /// BootTime in microseconds at which the present call into the sink, or sleep, began.
   std::atomic<std::int64_t> busy_since{0};
 };
@@ -37,11 +40,16 @@ class Forwarder {
     std::chrono::milliseconds idle{1'000};  // with nothing to send for so long, what was sent last is proven
     int proofs = 30;                        // that may fail in a row before the destination is asked again
   };
-  /// Runs the settlement in the writer's thread and waits until it is durable.
-  using Settle = std::function<Result<void>(const Settlement&, std::stop_token)>;
+  /// What only the writer may do. Each does it in the writer's thread, and waits until it is durable.
+  struct Writes {
+    std::function<Result<void>(const Settlement&, std::stop_token)> settle;
+    std::function<Result<void>(Lane, Sequence, const std::string& reason, std::stop_token)> set_aside;
+  };
+  /// For who is the writer himself.
+  static Writes own_writes(Store& store);
 
   /// `store` is only read here; everything given must outlive the Forwarder.
-  Forwarder(Store& store, Sink& sink, Settle settle, const Clock& clock, const Settings& settings);
+  Forwarder(Store& store, Sink& sink, Writes writes, const Clock& clock, const Settings& settings);
 
   /// Until stopped; an error only when the store or an invariant is broken.
   Result<void> run(std::stop_token stop);
@@ -55,19 +63,22 @@ class Forwarder {
   Result<void> ask(std::stop_token stop);
   Result<void> send(std::stop_token stop);
   void prove(std::stop_token stop);
+  Result<void> narrow(const Batch& batch, const std::string& why, std::stop_token stop);
   void back_off(const std::string& why, std::stop_token stop);
   void pace(const Batch& batch, BootTime began, std::stop_token stop);
   void mark_busy() { status_.busy_since = clock_.boottime().count(); }
 
   Store& store_;
   Sink& sink_;
-  Settle settle_;
+  const Writes writes_;
   const Clock& clock_;
   const Settings settings_;
   ForwarderStatus status_;
   bool certain_ = false;  // the destination was asked, and nothing has happened since that it did not confirm
   std::optional<Checkpoint> unproven_;  // what was committed last; none: there is proof of all
   int failed_proofs_ = 0;
+  std::size_t narrow_ = 0;      // records in a batch at most, while one that is refused is looked for; 0: as usual
+  int set_aside_in_a_row_ = 0;  // without a commit between them
   std::chrono::milliseconds backoff_;
   std::minstd_rand jitter_{std::random_device{}()};
 };

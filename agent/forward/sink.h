@@ -21,7 +21,8 @@ class Sink {
   virtual Result<std::optional<Checkpoint>> resume(std::stop_token stop) = 0;
 
   /// Takes the batch whole or not at all, together with batch.after. After any error the outcome is unknown: resume()
-  /// before anything else. `transient`: resume, then go on. `broken`: end the process.
+  /// before anything else. `transient`: resume, then go on. `rejected`: the same, and nothing of it landed because some
+  /// record in it will never be taken: it is too large, or invalid. `broken`: end the process.
   ///
   /// Success is the destination's word, and it may yet break it (KafkaSink says how): it is proof only of the commits
   /// before this one. So what was committed last stays in the store until another commit has succeeded, proven() has

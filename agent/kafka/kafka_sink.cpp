@@ -56,6 +56,7 @@ struct KafkaSink::Inside {
   Result<rd_kafka_topic_s*> find_topic(const std::string& name, const Patience& patience);
   const std::string& lane_name(Lane lane);
   std::string name_of_message(const Batch& batch, std::size_t number);
+  Error failure_of(const Batch& batch, std::size_t number, const Error& error);
   std::chrono::milliseconds transaction_timeout() const { return settings.kafka.transaction_timeout; }
 
   template <class Result>
@@ -206,7 +207,7 @@ Result<void> KafkaSink::Inside::transact(const Batch& batch, const Patience& pat
   if (auto flushed = producer->flush(patience); !flushed) {
     auto number = producer->failed_number();
     if (!number) return flushed;
-    return transient(fmt::format("{}: {}", name_of_message(batch, *number), flushed.error().what));
+    return failure_of(batch, *number, flushed.error());
   }
   doing = "commit_transaction";
   if (auto committed = Producer::commit(producer, patience); !committed) return committed;
@@ -268,8 +269,7 @@ Result<void> KafkaSink::Inside::produce_all(const Batch& batch, const Patience& 
   auto produce = [&](Producer::Message& message, std::size_t number) -> Result<void> {
     message.number = number;
     auto produced = producer->produce(message, patience);
-    if (produced) return {};
-    return transient(fmt::format("{}: {}", name_of_message(batch, number), produced.error().what));
+    return produced ? Result<void>() : failure_of(batch, number, produced.error());
   };
   // The checkpoint goes first, so that its partition belongs to the transaction before any other: should it be aborted,
   // it takes back what an earlier one left undecided there as well, and we go on from where Kafka really stands.
@@ -314,6 +314,12 @@ const std::string& KafkaSink::Inside::lane_name(Lane lane) {
   auto& name = lane_names[lane];
   if (name.empty()) name = lanes(lane);
   return name;
+}
+
+/// `rejected` stays so: a message near it, if not itself, will never be taken. But it must be a record.
+Error KafkaSink::Inside::failure_of(const Batch& batch, std::size_t number, const Error& error) {
+  bool record = number <= batch.records.size();
+  return {record ? error.fault : Fault::transient, fmt::format("{}: {}", name_of_message(batch, number), error.what)};
 }
 
 /// Numbers begin at 1: the records, the gaps, the checkpoint.

@@ -26,6 +26,18 @@ struct CommitCall {
   }
 };
 
+/// Not of its topic, nor of the link: no other time and no other cluster state makes it fit.
+bool is_of_the_record(rd_kafka_resp_err_t error) {
+  switch (error) {
+    case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE:
+    case RD_KAFKA_RESP_ERR_INVALID_MSG_SIZE:
+    case RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE:
+    case RD_KAFKA_RESP_ERR_INVALID_RECORD:
+    case RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP: return true;
+    default: return false;
+  }
+}
+
 constexpr const char* kFencedBecause =
     " (fenced: the link was away for longer than transaction_timeout, or a second agent uses this id)";
 
@@ -42,7 +54,7 @@ Result<std::shared_ptr<Producer>> Producer::open(const KafkaSinkSettings& settin
     if (p->failed_number_ && (dragged || (!p->dragged_ && *p->failed_number_ <= number))) return;
     p->dragged_ = dragged;
     p->failed_number_ = number;
-    p->failure_ = rd_kafka_err2str(error);
+    p->failure_ = {is_of_the_record(error) ? Fault::rejected : Fault::transient, rd_kafka_err2str(error)};
   };
   auto client = open_client(Role::transactional_producer, settings, producer->events_);
   if (!client) return client.error();
@@ -160,13 +172,14 @@ Result<void> Producer::produce(const Message& message, const Patience& patience)
 
   while (auto* error = rd_kafka_produceva(client_.get(), values, count)) {
     bool queue_full = rd_kafka_error_code(error) == RD_KAFKA_RESP_ERR__QUEUE_FULL;
+    bool never = is_of_the_record(rd_kafka_error_code(error));
     auto text = text_of(error);
     if (queue_full && !patience.over()) {
       rd_kafka_poll(client_.get(), patience.slice_ms());
       continue;
     }
     if (headers != nullptr) rd_kafka_headers_destroy(headers);
-    return transient(text);
+    return Error{never ? Fault::rejected : Fault::transient, text};
   }
   return {};
 }
@@ -179,7 +192,7 @@ Result<void> Producer::flush(const Patience& patience) {
       failed_number_.reset();  // no fault of a message
       return transient(fatal);
     }
-    if (failed_number_) return transient(failure_);
+    if (failed_number_) return failure_;
     if (error == RD_KAFKA_RESP_ERR_NO_ERROR) return {};
   } while (!patience.over());
   return transient(fmt::format("{} messages are not acknowledged{}", rd_kafka_outq_len(client_.get()),

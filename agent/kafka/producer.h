@@ -44,9 +44,11 @@ class Producer {
     const std::vector<HeaderView>* headers = nullptr;
     std::size_t number = 0;
   };
+  /// `rejected`: it will never be taken.
   Result<void> produce(const Message& message, const Patience& patience);
 
-  /// Until every message is acknowledged. `transient`, with the first failure among them, or when patience ended.
+  /// Until every message is acknowledged. `transient`, with the first failure among them, or when patience ended;
+  /// `rejected` if that says that a message will never be taken: this one, or one that was sent along with it.
   Result<void> flush(const Patience& patience);
   /// The number of the first message that was refused; nothing if none was.
   std::optional<std::size_t> failed_number() const { return failed_number_; }
@@ -79,7 +81,7 @@ class Producer {
   bool initialised_ = false;
   std::optional<std::size_t> failed_number_;
   bool dragged_ = false;  // what failed is known only by what it dragged along
-  std::string failure_;
+  Error failure_;
   std::vector<Written> written_;
 };
 

@@ -30,9 +30,7 @@ struct Loop {
     settings.backoff_most = 5000ms;
     settings.idle = 0ms;
     settings.proofs = 3;
-    forwarder = std::make_unique<Forwarder>(
-        *store, sink, [this](const Settlement& settlement, std::stop_token) { return store->settle(settlement); },
-        clock, settings);
+    forwarder = std::make_unique<Forwarder>(*store, sink, Forwarder::own_writes(*store), clock, settings);
   }
   void put(int records) {
     Group group;
@@ -122,6 +120,43 @@ TEST_CASE("what was acknowledged and cannot be seen is asked about, and kept unt
   CHECK(loop.forwarder->status().resumes == 2);
   CHECK(loop.delivered() == 10);
   CHECK(loop.destination.records().size() == 10);
+}
+
+TEST_CASE("one record that is refused for good costs as many tries as halving takes, and the rest arrives",
+          "[forwarder]") {
+  Loop loop(100);
+  Group group;
+  for (int i = 0; i < 100; ++i) {
+    group.records.emplace_back().payload = "x";
+    if (i == 41) group.records.back().key = "poison";
+  }
+  REQUIRE(loop.store->commit(std::span(&group, 1)).ok());
+  int steps = 0;
+  while (loop.destination.records().size() < 99 && steps < 100) {
+    loop.step();
+    ++steps;
+  }
+  CHECK(loop.destination.records().size() == 99);
+  CHECK(loop.forwarder->status().set_aside == 1);
+  CHECK(loop.forwarder->status().failures <= 12);  // 100, 50, 25, 12, ... and again behind what went through
+  auto letters = loop.store->dead_letters({}, {});
+  REQUIRE(letters);
+  REQUIRE(letters->size() == 1);
+  CHECK(letters->front().stored.sequence == Sequence(42));
+  CHECK(letters->front().reason.find("refused for good") != std::string::npos);
+}
+
+TEST_CASE("when nothing is taken any more, what is refused is set aside slowly", "[forwarder]") {
+  Loop loop(1);
+  Group group;
+  for (int i = 0; i < 14; ++i) group.records.emplace_back().key = "poison";
+  REQUIRE(loop.store->commit(std::span(&group, 1)).ok());
+  BootTime slept{};
+  for (int i = 0; i < 20; ++i) slept += loop.step();
+  CHECK(loop.forwarder->status().set_aside == 10);
+  CHECK(slept == 0ms);
+  for (int i = 0; i < 4; ++i) slept += loop.step();
+  CHECK(slept >= 500ms);
 }
 
 TEST_CASE("a destination that has forgotten what was proven to be there is told of, and goes on", "[forwarder]") {

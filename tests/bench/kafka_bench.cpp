@@ -107,8 +107,8 @@ class Outflow {
     for (std::uint64_t done = 0; done < backlog; done += 1000) queue_.commit(samples.next(1000));
     sink_ = must(KafkaSink::open(
         settings_, [this](Lane lane) { return queue_.store().name_of(lane); }, notes_, queue_.clock()));
-    auto settle = [this](const Settlement& settlement, std::stop_token) { return queue_.store().settle(settlement); };
-    forwarder_.emplace(queue_.store(), *sink_, settle, queue_.clock(), forwarder_settings(settings_.kafka));
+    forwarder_.emplace(queue_.store(), *sink_, Forwarder::own_writes(queue_.store()), queue_.clock(),
+                       forwarder_settings(settings_.kafka));
   }
 
   /// Sends at least so many records; gives how many.
@@ -242,8 +242,9 @@ void latency(const std::string& brokers, const Path& folder, std::uint64_t count
   RamNotes notes;
   auto sink = must(KafkaSink::open(
       settings, [&](Lane lane) { return queue.store().name_of(lane); }, notes, queue.clock()));
-  auto settle = [&](const Settlement& settlement, std::stop_token stop) { return writer.settle(settlement, stop); };
-  Forwarder forwarder(queue.store(), *sink, settle, queue.clock(), forwarder_settings(settings.kafka));
+  auto writes = Forwarder::own_writes(queue.store());  // nothing is set aside here
+  writes.settle = [&](const Settlement& settlement, std::stop_token stop) { return writer.settle(settlement, stop); };
+  Forwarder forwarder(queue.store(), *sink, writes, queue.clock(), forwarder_settings(settings.kafka));
   Reader reader(brokers, topic);
 
   std::vector<double> ages;

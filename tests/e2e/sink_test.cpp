@@ -1,10 +1,12 @@
 // The sink on a real Kafka: what the promise "exactly once" rests on, and what the mock cluster cannot show.
 #include <librdkafka/rdkafka.h>
 
+#include <algorithm>
 #include <chrono>
 #include <map>
 #include <thread>
 
+#include "agent/forward/forwarder.h"
 #include "agent/kafka/checkpoint_reader.h"
 #include "agent/kafka/kafka_sink.h"
 #include "agent/kafka/messages.h"
@@ -16,6 +18,7 @@
 #include "tests/catch.h"
 #include "tests/e2e/kafka_rig.h"
 #include "tests/fakes/batches.h"
+#include "tests/fakes/temp_dir.h"
 #include "tests/skip.h"
 
 namespace penstock {
@@ -275,6 +278,28 @@ TEST_CASE("another agent's open transaction does not hide our newest checkpoint"
   CHECK(bench.resume(*impatient) == batch.after);
 }
 
+/// Sets `name` of a topic to `value`.
+void configure_topic(Bench& bench, const char* topic, const char* name, const char* value) {
+  ClientEvents events;
+  auto client = open_client(Role::uncommitted_reader, bench.settings, events);
+  REQUIRE(client);
+  std::unique_ptr<rd_kafka_ConfigResource_t, decltype(&rd_kafka_ConfigResource_destroy)> wanted(
+      rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, topic), &rd_kafka_ConfigResource_destroy);
+  REQUIRE(rd_kafka_ConfigResource_set_config(wanted.get(), name, value) == RD_KAFKA_RESP_ERR_NO_ERROR);
+  std::unique_ptr<rd_kafka_queue_t, decltype(&rd_kafka_queue_destroy)> queue(rd_kafka_queue_new(client->get()),
+                                                                             &rd_kafka_queue_destroy);
+  auto* one = wanted.get();
+  rd_kafka_AlterConfigs(client->get(), &one, 1, nullptr, queue.get());
+  std::unique_ptr<rd_kafka_event_t, decltype(&rd_kafka_event_destroy)> event(rd_kafka_queue_poll(queue.get(), 30'000),
+                                                                             &rd_kafka_event_destroy);
+  REQUIRE(event);
+  std::size_t count = 0;
+  const auto* result = rd_kafka_event_AlterConfigs_result(event.get());
+  auto** resources = rd_kafka_AlterConfigs_result_resources(result, &count);
+  REQUIRE(count == 1);
+  REQUIRE(rd_kafka_ConfigResource_error(resources[0]) == RD_KAFKA_RESP_ERR_NO_ERROR);
+}
+
 /// A topic with all its partitions on one broker only, and no copy.
 void create_on(Bench& bench, int broker, const char* topic, int partitions, const char* cleanup) {
   ClientEvents events;
@@ -428,6 +453,77 @@ TEST_CASE("a checkpoint topic that is not compacted is refused, and says what to
   CHECK(refused.error().fault == Fault::transient);
   INFO(refused.error().what);
   CHECK(refused.error().what.find("cleanup.policy=delete") != std::string::npos);
+}
+
+TEST_CASE("a record that its topic never takes is set aside, the others arrive, and a retry finds a wider topic",
+          "[e2e]") {
+  auto& rig = shared_rig();
+  if (rig.why_not) return skip(*rig.why_not);
+  Bench bench(rig, "aside");
+  bench.settings.kafka.properties["compression.codec"] = "none";
+  TempDir folder;
+  StoreSettings with;
+  with.directory = folder.path() / "queue";
+  with.agent = "aside";
+  with.max_record_bytes = 4 << 20;
+  auto store = Store::open(with, bench.clock);
+  REQUIRE(store);
+  auto put = [&](int records, std::size_t bytes) {
+    Group group;
+    group.driver = "test";
+    for (int i = 0; i < records; ++i) {
+      auto& record = group.records.emplace_back();
+      record.stream = "s";
+      record.payload = std::string(bytes, 'x');
+      record.time = bench.clock.wall();
+    }
+    REQUIRE((*store)->commit({&group, 1}));
+  };
+  put(300, 100);
+  put(1, 2'000'000);
+  put(200, 100);
+
+  auto sink = KafkaSink::open(
+      bench.settings, [&](Lane lane) { return (*store)->name_of(lane); }, bench.notes, bench.clock);
+  REQUIRE(sink);
+  Forwarder::Settings forwarding;
+  forwarding.batch_interval = 0ms;
+  forwarding.idle = 0ms;
+  Forwarder forwarder(**store, **sink, Forwarder::own_writes(**store), bench.clock, forwarding);
+  auto drain = [&] {
+    return becomes_true([&] {
+      REQUIRE(forwarder.step({}));
+      auto left = (*store)->read({.records = 1});
+      return left && left->empty();
+    });
+  };
+  REQUIRE(drain());
+  auto letters = (*store)->dead_letters({}, {});
+  REQUIRE(letters);
+  REQUIRE(letters->size() == 1);
+  INFO(letters->front().reason);
+  CHECK(letters->front().stored.sequence == Sequence(301));
+  CHECK(letters->front().reason.find("lane telemetry, sequence 301 (2000000 bytes)") != std::string::npos);
+  auto times = bench.seen(true);
+  CHECK(times.size() == 500);
+  CHECK(times.count(301) == 0);
+  CHECK(std::all_of(times.begin(), times.end(), [](const auto& one) { return one.second == 1; }));
+  auto proof = bench.proof();
+  CHECK(proof.holds());
+  REQUIRE(proof.lanes.size() == 1);
+  CHECK(proof.lanes[0].given_up == 1);
+
+  configure_topic(bench, "of.aside", "max.message.bytes", "4000000");
+  auto id = letters->front().id();
+  auto retried = (*store)->retry({&id, 1});
+  REQUIRE(retried);
+  CHECK(retried->done == 1);
+  REQUIRE(drain());
+  CHECK(bench.seen(true).count(502) == 1);
+  CHECK(forwarder.status().set_aside == 1);
+  letters = (*store)->dead_letters({}, {});
+  REQUIRE(letters);
+  CHECK(letters->empty());
 }
 
 TEST_CASE("a record larger than its topic takes is named, and nothing is lost", "[e2e]") {

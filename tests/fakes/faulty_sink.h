@@ -37,6 +37,11 @@ class FaultyDestination {
   Result<void> commit(const Batch& batch) {
     if (!faults.settles && doubt_ && happens(0.5)) settle_doubt();
     if (happens(faults.refuse)) return transient("commit: refused");
+    for (const auto& stored : batch.records) {
+      if (!is_poison(stored)) continue;
+      decide(false);
+      return rejected("a record is refused for good");
+    }
     if (happens(faults.lose_request)) {
       if (happens(0.5)) decide(false);
       return transient("commit: the request was lost");
@@ -62,6 +67,9 @@ class FaultyDestination {
 
   /// As a cluster that was set up anew.
   void forget_checkpoint() { checkpoint_.reset(); }
+
+  /// Such a record is refused for good.
+  static bool is_poison(const StoredRecord& stored) { return stored.record.key == "poison"; }
 
   /// What a consumer sees, in the order it was committed.
   const std::vector<StoredRecord>& records() const { return records_; }

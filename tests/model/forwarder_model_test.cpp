@@ -58,9 +58,7 @@ struct World {
     Forwarder::Settings forwarding;
     forwarding.limits.records = pick(1, 40);
     forwarding.idle = std::chrono::milliseconds(0);
-    forwarder = std::make_unique<Forwarder>(
-        *store, *sink, [this](const Settlement& settlement, std::stop_token) { return store->settle(settlement); },
-        clock, forwarding);
+    forwarder = std::make_unique<Forwarder>(*store, *sink, Forwarder::own_writes(*store), clock, forwarding);
   }
 
   void die() {
@@ -78,6 +76,7 @@ struct World {
       record.driver = "model";
       record.stream = "s";
       record.payload = std::to_string(++written);
+      if (happens(poison)) record.key = "poison";
       while (record.payload.size() < payload_bytes) record.payload += static_cast<char>(pick(0, 255));
       group.records.push_back(std::move(record));
     }
@@ -135,6 +134,7 @@ struct World {
   std::unique_ptr<FaultySink> sink;
   std::unique_ptr<Forwarder> forwarder;
   std::uint64_t written = 0;
+  double poison = 0;  // the part of the records that the destination refuses for good
 };
 
 /// Each (epoch, lane, sequence) once and rising; nothing that a gap record says is lost is there as a record.
@@ -235,6 +235,33 @@ TEST_CASE("what a full store gives up is accounted for by gap records", "[model]
     for (const auto& gap : world.destination.gaps()) given_up += gap.count;
   }
   CHECK(given_up > 0);  // the store was full in this test
+}
+
+TEST_CASE("what the destination refuses for good is set aside, told, and holds up nothing", "[model]") {
+  Quiet quiet;
+  std::uint64_t told = 0;
+  for (int seed = 1; seed <= seeds_wanted(60); ++seed) {
+    INFO("seed " << seed);
+    World world(static_cast<std::uint64_t>(seed), {}, std::uint64_t{16} << 20);
+    world.poison = 0.02;
+    for (int life = 0; life < kLives; ++life) {
+      world.live();
+      world.die();
+      world.open();
+    }
+    world.drain();
+    REQUIRE(broken_promise(world.destination) == "");
+    REQUIRE(lost(world.destination, *world.store) == "");
+    for (const auto& stored : world.destination.records()) REQUIRE_FALSE(FaultyDestination::is_poison(stored));
+    auto letters = world.store->dead_letters({}, {});
+    REQUIRE(letters);
+    std::uint64_t gaps = 0;
+    for (const auto& gap : world.destination.gaps()) gaps += gap.cause == Cause::dead_letter ? gap.count : 0;
+    for (const auto& letter : *letters) REQUIRE(FaultyDestination::is_poison(letter.stored));
+    REQUIRE(letters->size() == gaps);
+    told += gaps;
+  }
+  CHECK(told > 0);
 }
 
 TEST_CASE("copies of a store never use one name for two records, and lose none", "[model]") {
