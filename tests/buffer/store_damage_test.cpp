@@ -56,6 +56,14 @@ class DamagedStore : public StoreFixture {
   }
 };
 
+/// What cannot be compressed, and is kept in fragments.
+std::string of_many_pages() {
+  std::string noise;
+  std::uint32_t seed = 1;
+  for (int i = 0; i < 20'000; ++i) noise += static_cast<char>((seed = seed * 1'664'525 + 1'013'904'223) >> 24);
+  return noise;
+}
+
 TEST_CASE("a damaged block becomes a gap, once, and everything after it is read", "[store][damage]") {
   DamagedStore f;
   f.open();
@@ -108,10 +116,7 @@ TEST_CASE("damage in the first and in the last block, and in neighbours, which a
 TEST_CASE("a damaged fragment costs its record and no other", "[store][damage]") {
   DamagedStore f;
   f.open();
-  std::string noise;
-  std::uint32_t seed = 1;
-  for (int i = 0; i < 20'000; ++i) noise += static_cast<char>((seed = seed * 1'664'525 + 1'013'904'223) >> 24);
-  f.put({"before", noise, "after"});
+  f.put({"before", of_many_pages(), "after"});
   REQUIRE(f.damage(2) == 6);
   f.open();
   f.read();
@@ -144,10 +149,7 @@ TEST_CASE("what of a damaged block was delivered is no loss", "[store][damage]")
 TEST_CASE("a fragment whose key turns while the store is open costs its record and no other", "[store][damage]") {
   DamagedStore f;
   f.open();
-  std::string noise;
-  std::uint32_t seed = 1;
-  for (int i = 0; i < 20'000; ++i) noise += static_cast<char>((seed = seed * 1'664'525 + 1'013'904'223) >> 24);
-  f.put({"before", noise, "after"});
+  f.put({"before", of_many_pages(), "after"});
   f.reopen();
   // As a page that was evicted and comes back wrong: LMDB sees the file through its map.
   std::string key("\x01\0\0\0\0\0\0\0\0\0\2\0\3", 13);  // lane 0, sequence 2, fragment 3
