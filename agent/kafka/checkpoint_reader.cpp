@@ -58,9 +58,10 @@ class Scan {
     std::string trouble = "no answer, or a transaction of another agent is open";
     bool open = false;  // a transaction is, at `position`, since then
     std::chrono::steady_clock::time_point since;
+    bool may_end = true;
     while (position < range.end && !patience_.over()) {
-      if (open && std::chrono::steady_clock::now() - since > kOpenForLong) {
-        open = false;
+      if (open && may_end && std::chrono::steady_clock::now() - since > kOpenForLong) {
+        may_end = false;  // once is enough for one of ours; another agent's ends when it ends
         if (auto ended = end_undecided_(partition); !ended) {
           trouble = ended.error().what;
           break;
@@ -74,8 +75,8 @@ class Scan {
         // Control records and aborted ones are invisible: only this tells that they were passed.
         position = std::max(position, message->offset);
         trouble = "a transaction of another agent is open";
+        if (!open) since = std::chrono::steady_clock::now();
         open = true;
-        since = std::chrono::steady_clock::now();
         continue;
       }
       if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR) {

@@ -63,10 +63,11 @@ Result<std::shared_ptr<Producer>> Producer::open(const KafkaSinkSettings& settin
 }
 
 void Producer::note_written(const ClientEvents::Delivery& delivery) {
-  // A batch writes to few partitions, and comes back from one after the other: the last one is the one, as a rule.
+  // They come back from one partition after the other, so the one found last is the one, as a rule.
   for (auto written = written_.rbegin(); written != written_.rend(); ++written) {
     if (written->topic != delivery.topic || written->partition != delivery.partition) continue;
     written->offset = std::max(written->offset, delivery.offset);
+    std::swap(*written, written_.back());
     return;
   }
   written_.push_back({delivery.topic, delivery.partition, delivery.offset});
