@@ -4,6 +4,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 namespace penstock {
@@ -122,15 +123,12 @@ Result<void> Writer::commit(std::vector<Group>& groups, Ticket last, std::stop_t
 std::vector<Ticket> Writer::put_kept_before(std::vector<Group>& groups, Ticket last) {
   last_taken_ = std::max(last_taken_, last);
   std::vector<Ticket> tickets;
+  for (const auto& kept : kept_) tickets.push_back(kept.ticket);
+  for (std::size_t i = 0; i < groups.size(); ++i) tickets.push_back(last - groups.size() + 1 + i);
+  if (kept_.empty()) return tickets;
   std::vector<Group> all;
-  for (auto& kept : std::exchange(kept_, {})) {
-    tickets.push_back(kept.ticket);
-    all.push_back(std::move(kept.group));
-  }
-  for (std::size_t i = 0; i < groups.size(); ++i) {
-    tickets.push_back(last - groups.size() + 1 + i);
-    all.push_back(std::move(groups[i]));
-  }
+  for (auto& kept : std::exchange(kept_, {})) all.push_back(std::move(kept.group));
+  std::move(groups.begin(), groups.end(), std::back_inserter(all));
   groups = std::move(all);
   return tickets;
 }
