@@ -6,9 +6,13 @@
 
 namespace penstock {
 
+namespace {
+
 // So many records in a row are set aside at once. More look like a topic that takes nothing at all: then each waits for
 // its turn, so that somebody can look.
 constexpr int kAsideInARow = 10;
+
+}  // namespace
 
 Forwarder::Writes Forwarder::own_writes(Store& store) {
   return {[&store](const Settlement& settlement, std::stop_token) { return store.settle(settlement); },
@@ -94,6 +98,7 @@ Result<void> Forwarder::send(std::stop_token stop) {
   unproven_ = batch->after;
   failed_proofs_ = 0;
   set_aside_in_a_row_ = 0;
+  waited_ = false;
   narrow_ = narrow_ >= settings_.limits.records ? 0 : narrow_ * 2;
   backoff_ = settings_.backoff_first;
   ++status_.commits;
@@ -104,13 +109,18 @@ Result<void> Forwarder::send(std::stop_token stop) {
 }
 
 Result<void> Forwarder::narrow(const Batch& batch, const std::string& why, std::stop_token stop) {
-  ++status_.failures;
   if (batch.records.size() > 1) {
+    ++status_.failures;
     narrow_ = batch.records.size() / 2;
     return {};
   }
-  if (set_aside_in_a_row_ >= kAsideInARow) back_off(why, stop);
-  if (stop.stop_requested()) return {};
+  if (set_aside_in_a_row_ >= kAsideInARow && !waited_) {
+    back_off(why, stop);
+    waited_ = true;  // and now once more
+    return {};
+  }
+  waited_ = false;
+  ++status_.failures;
   const auto& stored = batch.records.front();
   auto set_aside = writes_.set_aside(stored.lane, stored.sequence, why, stop);
   if (!set_aside && set_aside.error().fault == Fault::broken) return set_aside;

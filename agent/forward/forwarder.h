@@ -78,6 +78,7 @@ class Forwarder {
   std::optional<Checkpoint> unproven_;  // what was committed last; none: there is proof of all
   int failed_proofs_ = 0;
   std::size_t narrow_ = 0;      // records in a batch at most, while one that is refused is looked for; 0: as usual
+  bool waited_ = false;         // before the record at hand is set aside
   int set_aside_in_a_row_ = 0;  // without a commit between them
   std::chrono::milliseconds backoff_;
   std::minstd_rand jitter_{std::random_device{}()};

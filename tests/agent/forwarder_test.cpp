@@ -155,8 +155,12 @@ TEST_CASE("when nothing is taken any more, what is refused is set aside slowly",
   for (int i = 0; i < 20; ++i) slept += loop.step();
   CHECK(loop.forwarder->status().set_aside == 10);
   CHECK(slept == 0ms);
-  for (int i = 0; i < 4; ++i) slept += loop.step();
+  // From now on each waits, and is tried once more, before it is set aside.
+  for (int i = 0; i < 2; ++i) slept += loop.step();  // asked and refused: waits
+  CHECK(loop.forwarder->status().set_aside == 10);
   CHECK(slept >= 500ms);
+  for (int i = 0; i < 2; ++i) slept += loop.step();  // and again
+  CHECK(loop.forwarder->status().set_aside == 11);
 }
 
 TEST_CASE("a destination that has forgotten what was proven to be there is told of, and goes on", "[forwarder]") {
