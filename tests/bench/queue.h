@@ -34,7 +34,8 @@ class Queue {
   Group group(std::vector<Record> records) const;
   Store& store() { return *store_; }
   const Clock& clock() const { return clock_; }
-  std::uint64_t durable() { return store_->durable().value(); }
+  /// The commits on disk that are frames of the journal; those that move something on into LMDB are not.
+  std::uint64_t frames() { return store_->durable().value() - store_->status().seals; }
   StoreStatus status() const { return store_->status(); }
   std::uint64_t used_bytes() const;
   /// Up to the last byte of the file that is not zero.

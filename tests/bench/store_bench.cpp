@@ -75,14 +75,14 @@ void duel(const Path& folder, std::size_t group, double seconds) {
     std::shuffle(order.begin(), order.end(), random);
     for (std::size_t which : order) {
       auto& contender = contenders[which];
-      std::uint64_t mark = queue.durable();
+      std::uint64_t mark = queue.frames();
       double cpu_before = cpu(), began = now();
       for (std::size_t i = 0; i < slice; ++i) contender.commit(supply.next());
       double took = now() - began;
       contender.seconds.push_back(took / static_cast<double>(slice));
       contender.cpu += cpu() - cpu_before;
       contender.commits += slice;
-      if (which == 0) rose += queue.durable() - mark;
+      if (which == 0) rose += queue.frames() - mark;
     }
     while (queue.deliver(50'000) > 0) {  // Kafka keeps up: what is durable is delivered, and later commits delete it
     }
