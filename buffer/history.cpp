@@ -77,6 +77,27 @@ const Epoch& History::epoch_of(const std::string& lane, Sequence sequence) const
   return epochs.front().epoch;
 }
 
+std::vector<RunEntry> runs_up_to(const History& history, const Positions& delivered) {
+  std::vector<RunEntry> chosen;
+  Positions end = history.last;  // of the run looked at, per lane
+  for (std::size_t i = history.runs.size(); i-- > 0 && chosen.size() < kCheckpointRuns;) {
+    const auto& run = history.runs[i];
+    bool numbered = false;
+    for (auto& [lane, last] : end) {
+      auto first = run.first.find(lane);
+      if (first == run.first.end()) {  // the lane was born later: all of it belongs to newer runs
+        last = Sequence();
+        continue;
+      }
+      numbered |= first->second <= last && first->second <= at(delivered, lane);
+      last = std::min(last, first->second.previous());
+    }
+    if (numbered) chosen.push_back(run);
+  }
+  std::reverse(chosen.begin(), chosen.end());
+  return chosen;
+}
+
 Settlement settle(const History& ours, const std::optional<Checkpoint>& checkpoint) {
   Settlement result;
   result.delivered = ours.delivered;

@@ -58,6 +58,9 @@ struct History {
   const Epoch& epoch_of(const std::string& lane, Sequence sequence) const;
 };
 
+/// The runs that numbered anything up to `delivered`: the newest kCheckpointRuns of them, oldest first.
+std::vector<RunEntry> runs_up_to(const History& history, const Positions& delivered);
+
 /// What to do about a checkpoint.
 struct Settlement {
   Positions delivered;             // go on after these

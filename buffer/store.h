@@ -81,8 +81,10 @@ struct Gap {
 struct Batch {
   std::vector<StoredRecord> records;  // per lane in sequence order
   std::vector<Gap> gaps;              // none of their ranges overlaps `records`
+  Checkpoint base;                    // delivered and ledger only: what Kafka is known to hold, whatever was sent since
   Checkpoint after;                   // what Kafka holds once the batch is in
   bool more = false;                  // the limits ended it: there is a backlog behind it
+  bool islands = false;               // Kafka is known to hold something beyond `after` (agent/forward/landed.h)
   bool empty() const { return records.empty() && gaps.empty(); }
 };
 

@@ -32,28 +32,6 @@ std::vector<std::size_t> by_priority(const std::vector<LaneState>& lanes) {
   return order;
 }
 
-/// The runs that numbered anything up to `delivered`: the newest of them, oldest first.
-std::vector<RunEntry> runs_up_to(const History& history, const Positions& delivered) {
-  std::vector<RunEntry> chosen;
-  Positions end = history.last;  // of the run looked at, per lane
-  for (std::size_t i = history.runs.size(); i-- > 0 && chosen.size() < kCheckpointRuns;) {
-    const auto& run = history.runs[i];
-    bool numbered = false;
-    for (auto& [lane, last] : end) {
-      auto first = run.first.find(lane);
-      if (first == run.first.end()) {  // the lane was born later: all of it belongs to newer runs
-        last = Sequence();
-        continue;
-      }
-      numbered |= first->second <= last && first->second <= at(delivered, lane);
-      last = std::min(last, first->second.previous());
-    }
-    if (numbered) chosen.push_back(run);
-  }
-  std::reverse(chosen.begin(), chosen.end());
-  return chosen;
-}
-
 /// One call of read(): fills one batch.
 class BatchReading {
  public:
@@ -356,8 +334,10 @@ Result<Batch> Store::Inside::read(const BatchLimits& limits, const Checkpoint* s
       std::lock_guard lock(mutex);
       view = state;
     }
-    if (sent != nullptr) view.raise_delivered(*sent);
     Batch batch;
+    batch.base.delivered = view.history().delivered;
+    batch.base.ledger = view.ledger_sent;
+    if (sent != nullptr) view.raise_delivered(*sent);
     BatchReading reading(sources, limits, view);
     if (auto code = reading.run(batch); code != 0) {
       return distrust(code, directory.path().string() + ": read");

@@ -410,6 +410,7 @@ AgentStatus Agent::status() const {
     now.failures = forwarder.failures;
     now.forks = forwarder.forks;
     now.checkpoints_behind = forwarder.checkpoints_behind;
+    now.carried_out_in_part = forwarder.carried_out_in_part;
     if (auto since = forwarder.busy_since.load(); since != 0) now.forwarder_busy = clock_.boottime() - BootTime(since);
   }
   if (sink_.view) now.sink = sink_.view();

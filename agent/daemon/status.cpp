@@ -87,6 +87,7 @@ std::string to_json(const AgentStatus& status) {
         {"failures", status.failures},
         {"forks", status.forks},
         {"checkpoints_behind", status.checkpoints_behind},
+        {"carried_out_in_part", status.carried_out_in_part},
         {"busy_seconds", in_seconds(status.forwarder_busy)}}},
       {"store", store_json(status.store)},
       {"writer",

@@ -42,14 +42,14 @@ Result<void> Forwarder::ask(std::stop_token stop) {
   mark_busy();
   ++status_.resumes;
   unproven_.reset();  // it is there or it is not: what the destination says decides
-  auto checkpoint = sink_.resume(stop);
-  if (!checkpoint) {
-    if (checkpoint.error().fault == Fault::broken) return checkpoint.error();
-    back_off(checkpoint.error().what, stop);
+  auto standing = sink_.resume(stop);
+  if (!standing) {
+    if (standing.error().fault == Fault::broken) return standing.error();
+    back_off(standing.error().what, stop);
     return {};
   }
 
-  Settlement settlement = penstock::settle(store_.history(), *checkpoint);
+  Settlement settlement = penstock::settle(store_.history(), standing->checkpoint);
   if (settlement.fork) {
     ++status_.forks;
     spdlog::warn("forwarder: {}", settlement.why);
@@ -61,6 +61,12 @@ Result<void> Forwarder::ask(std::stop_token stop) {
     if (settled.error().fault == Fault::broken) return settled;
     back_off(settled.error().what, stop);
     return {};
+  }
+  landed_ = std::move(standing->landed);
+  landed_.keep(store_.history());
+  if (!landed_.empty()) {
+    ++status_.carried_out_in_part;
+    spdlog::warn("forwarder: the last transactions were carried out in part: what is missing is sent again");
   }
   if (!status_.connected.exchange(true)) spdlog::info("forwarder: connected, going on where the destination stands");
   certain_ = true;
@@ -80,8 +86,19 @@ Result<void> Forwarder::send(std::stop_token stop) {
   }
   if (batch->empty()) {
     bool more = store_.durable().wait_for(seen + 1, settings_.idle, stop);
-    if (unproven_ && !more && !stop.stop_requested()) prove(stop);
+    if (unproven_ && !more && !stop.stop_requested()) look_again(stop);
     return {};
+  }
+  if (unproven_) {
+    if (auto there = prove(stop)) batch->base = *there;  // what it was read after is older
+  }
+  landed_.strike(*batch, [this](Lane lane) { return store_.name_of(lane); });
+  if (landed_.beyond(batch->after)) {
+    batch->islands = true;
+    // They were numbered by later runs, maybe, than what goes up to `after`: a copy of the store that has not lived
+    // through these must be able to tell.
+    auto history = store_.history();
+    batch->after.runs = runs_up_to(history, history.last);
   }
 
   BootTime began = clock_.boottime();
@@ -94,7 +111,6 @@ Result<void> Forwarder::send(std::stop_token stop) {
     back_off(committed.error().what, stop);
     return {};
   }
-  if (unproven_) store_.delivered(*unproven_);
   unproven_ = batch->after;
   failed_proofs_ = 0;
   set_aside_in_a_row_ = 0;
@@ -134,17 +150,23 @@ Result<void> Forwarder::narrow(const Batch& batch, const std::string& why, std::
   return {};
 }
 
-void Forwarder::prove(std::stop_token stop) {
+/// Up to where there is proof now, if it is more than before.
+std::optional<Checkpoint> Forwarder::prove(std::stop_token stop) {
   mark_busy();
-  if (sink_.proven(stop)) {
-    store_.delivered(*unproven_);
-    unproven_.reset();
-  } else if (++failed_proofs_ >= settings_.proofs) {
-    spdlog::warn(
-        "forwarder: what was committed cannot be seen by consumers: asking again where the destination stands");
-    failed_proofs_ = 0;
-    certain_ = false;
+  auto there = sink_.proven(stop);
+  if (there) {
+    store_.delivered(*there);
+    if (*there == *unproven_) unproven_.reset();
   }
+  return there;
+}
+
+void Forwarder::look_again(std::stop_token stop) {
+  prove(stop);
+  if (!unproven_ || ++failed_proofs_ < settings_.proofs) return;
+  spdlog::warn("forwarder: what was committed cannot be seen by consumers: asking again where the destination stands");
+  failed_proofs_ = 0;
+  certain_ = false;
 }
 
 void Forwarder::back_off(const std::string& why, std::stop_token stop) {

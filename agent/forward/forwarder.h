@@ -27,6 +27,7 @@ struct ForwarderStatus {
   std::atomic<bool> connected{false};  // the last call into the sink succeeded
   std::atomic<std::uint64_t> commits{0}, records{0}, gaps{0}, resumes{0}, failures{0}, forks{0};
   std::atomic<std::uint64_t> set_aside{0}, checkpoints_behind{0};  // Kafka has lost what was proven to be there
+  std::atomic<std::uint64_t> carried_out_in_part{0};               // transactions of which some records were missing
   /// BootTime in microseconds at which the present call into the sink, or sleep, began.
   std::atomic<std::int64_t> busy_since{0};
 };
@@ -62,7 +63,8 @@ class Forwarder {
  private:
   Result<void> ask(std::stop_token stop);
   Result<void> send(std::stop_token stop);
-  void prove(std::stop_token stop);
+  std::optional<Checkpoint> prove(std::stop_token stop);
+  void look_again(std::stop_token stop);
   Result<void> narrow(const Batch& batch, const std::string& why, std::stop_token stop);
   void back_off(const std::string& why, std::stop_token stop);
   void pace(const Batch& batch, BootTime began, std::stop_token stop);
@@ -76,6 +78,7 @@ class Forwarder {
   ForwarderStatus status_;
   bool certain_ = false;  // the destination was asked, and nothing has happened since that it did not confirm
   std::optional<Checkpoint> unproven_;  // what was committed last; none: there is proof of all
+  Landed landed_;                       // what the destination held when it was asked, above what it had taken whole
   int failed_proofs_ = 0;
   std::size_t narrow_ = 0;      // records in a batch at most, while one that is refused is looked for; 0: as usual
   bool waited_ = false;         // before the record at hand is set aside

@@ -6,31 +6,38 @@
 #include <optional>
 #include <stop_token>
 
+#include "agent/forward/landed.h"
 #include "buffer/history.h"
 #include "buffer/result.h"
 #include "buffer/store.h"
 
 namespace penstock {
 
+/// Where a destination stands, for good: nothing of it can be taken back any more.
+struct Standing {
+  std::optional<Checkpoint> checkpoint;  // none: it knows nothing of this agent
+  Landed landed;                         // what it holds besides, above the checkpoint
+};
+
 class Sink {
  public:
   virtual ~Sink() = default;
 
-  /// Settles whatever was in doubt (no earlier commit can land after it returned) and says up to where the
-  /// destination holds everything; nothing if it knows nothing of this agent. `transient`: ask again.
-  virtual Result<std::optional<Checkpoint>> resume(std::stop_token stop) = 0;
+  /// Settles whatever was in doubt (no earlier commit can land after it returned) and says what the destination holds.
+  /// `transient`: ask again.
+  virtual Result<Standing> resume(std::stop_token stop) = 0;
 
   /// Takes the batch whole or not at all, together with batch.after. After any error the outcome is unknown: resume()
   /// before anything else. `transient`: resume, then go on. `rejected`: the same, and nothing of it landed because some
   /// record in it will never be taken: it is too large, or invalid. `broken`: end the process.
   ///
-  /// Success is the destination's word, and it may yet break it (KafkaSink says how): it is proof only of the commits
-  /// before this one. So what was committed last stays in the store until another commit has succeeded, proven() has
-  /// said true, or resume() has told where the destination stands.
+  /// Success is the destination's word, and it may yet break it, even for a part of the batch (KafkaSink says how). So
+  /// what was committed stays in the store until proven() or resume() has told that it is there.
   virtual Result<void> commit(const Batch& batch, std::stop_token stop) = 0;
 
-  /// True: what was committed last is there for consumers to see, for good. False: not yet, or not known now.
-  virtual bool proven(std::stop_token stop) = 0;
+  /// The `after` of the newest commit since resume() up to which all can be seen by consumers, for good; nothing: of none
+  /// more than was said before, or it is not known now.
+  virtual std::optional<Checkpoint> proven(std::stop_token stop) = 0;
 };
 
 }  // namespace penstock

@@ -4,167 +4,170 @@
 #include <librdkafka/rdkafka.h>
 
 #include <algorithm>
-#include <chrono>
+#include <functional>
 #include <memory>
-#include <string>
+#include <string_view>
 
-#include "agent/kafka/messages.h"
 #include "agent/kafka/template.h"
 
 namespace penstock {
 namespace {
 
 constexpr std::int64_t kFirstSuffix = 256;  // records from the end that are read first; then 16 times as many
-/// Other agents' transactions are open for moments; one that is there for so long may be one of ours.
-constexpr std::chrono::seconds kOpenForLong{3};
 
-/// A record with our key: the newest wins, whatever it holds.
-struct Raw {
-  std::optional<std::string> value;  // none: deleted on purpose
-  CheckpointPlace place;
-  std::int64_t time = 0;
-};
+}  // namespace
 
-class Scan {
+/// Reads parts of the topic, through one client.
+class CheckpointReader::Scan {
  public:
-  Scan(const KafkaSinkSettings& settings, const std::shared_ptr<SharedClient>& uncommitted,
-       const EndUndecided& end_undecided, const Patience& patience)
-      : settings_(settings), uncommitted_(uncommitted), end_undecided_(end_undecided), patience_(patience) {}
+  Scan(rd_kafka_s* client, std::string agent) : client_(client), agent_(std::move(agent)) {}
 
   Result<void> open() {
-    auto client = open_client(Role::committed_reader, settings_, events_);
-    if (!client) return client.error();
-    client_ = std::move(*client);
-    auto topic = open_topic(client_.get(), kCheckpointTopic);
+    auto topic = open_topic(client_, kCheckpointTopic);
     if (!topic) return topic.error();
     topic_ = std::move(*topic);
     return {};
   }
 
-  /// The offsets of a partition, open transactions included.
-  Result<PartitionEnds> range(std::int32_t partition) {
-    return query_ends(uncommitted_, kCheckpointTopic, partition, patience_);
-  }
-
-  /// The newest record with our key in first..end, once everything before `end` is decided.
-  Result<std::optional<Raw>> newest(std::int32_t partition, const PartitionEnds& range) {
-    std::optional<Raw> found;
-    if (range.first >= range.end) return found;
+  /// Hands over what is seen from `first` on, until `take` says that it has enough or everything before `end` was passed.
+  using Take = std::function<bool(const rd_kafka_message_s& message)>;
+  Result<void> read(std::int32_t partition, const PartitionEnds& range, const Patience& patience, const Take& take) {
+    if (range.first >= range.end) return {};
     if (rd_kafka_consume_start(topic_.get(), partition, range.first) != 0) {
       return transient(fmt::format("topic {}: partition {}: {}", kCheckpointTopic, partition,
                                    rd_kafka_err2str(rd_kafka_last_error())));
     }
     std::int64_t position = range.first;
-    std::string trouble = "no answer, or a transaction of another agent is open";
-    bool open = false;  // a transaction is, at `position`, since then
-    std::chrono::steady_clock::time_point since;
-    bool may_end = true;
-    while (position < range.end && !patience_.over()) {
-      if (open && may_end && std::chrono::steady_clock::now() - since > kOpenForLong) {
-        may_end = false;  // once is enough for one of ours; another agent's ends when it ends
-        if (auto ended = end_undecided_(partition); !ended) {
-          trouble = ended.error().what;
-          break;
-        }
-      }
-      rd_kafka_poll(client_.get(), 0);
+    std::string trouble = "no answer";
+    bool enough = false;
+    while (!enough && position < range.end && !patience.over()) {
+      rd_kafka_poll(client_, 0);
       std::unique_ptr<rd_kafka_message_t, decltype(&rd_kafka_message_destroy)> message(
-          rd_kafka_consume(topic_.get(), partition, patience_.slice_ms()), &rd_kafka_message_destroy);
+          rd_kafka_consume(topic_.get(), partition, patience.slice_ms()), &rd_kafka_message_destroy);
       if (!message) continue;
       if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF) {
         // Control records and aborted ones are invisible: only this tells that they were passed.
         position = std::max(position, message->offset);
-        trouble = "a transaction of another agent is open";
-        if (!open) since = std::chrono::steady_clock::now();
-        open = true;
-        continue;
-      }
-      if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR) {
+        trouble = "a transaction is open there";
+      } else if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR) {
         trouble = rd_kafka_message_errstr(message.get());
-        continue;
+      } else {
+        position = message->offset + 1;
+        enough = message->offset >= range.end || take(*message);
       }
-      position = message->offset + 1;
-      open = false;
-      if (message->offset >= range.end) break;
-      std::string_view key(static_cast<const char*>(message->key), message->key_len);
-      if (message->key == nullptr || key != settings_.agent) continue;
-      rd_kafka_timestamp_type_t ignored;
-      found = Raw{std::nullopt, {partition, message->offset}, rd_kafka_message_timestamp(message.get(), &ignored)};
-      if (message->payload != nullptr) found->value.emplace(static_cast<const char*>(message->payload), message->len);
     }
     rd_kafka_consume_stop(topic_.get(), partition);
-    if (position < range.end) {
-      return transient(fmt::format("topic {}: partition {} could only be read up to offset {} of {}: {}",
-                                   kCheckpointTopic, partition, position, range.end, trouble));
-    }
+    if (enough || position >= range.end) return {};
+    return transient(fmt::format("topic {}: partition {} could only be read up to offset {} of {}: {}",
+                                 kCheckpointTopic, partition, position, range.end, trouble));
+  }
+
+  /// The newest record with our key.
+  Result<std::optional<RawCheckpoint>> newest(std::int32_t partition, const PartitionEnds& range,
+                                              const Patience& patience) {
+    std::optional<RawCheckpoint> found;
+    auto read_all = read(partition, range, patience, [&](const rd_kafka_message_t& message) {
+      std::string_view key(static_cast<const char*>(message.key), message.key != nullptr ? message.key_len : 0);
+      if (message.key == nullptr || key != agent_) return false;
+      rd_kafka_timestamp_type_t ignored;
+      found = RawCheckpoint{std::nullopt, {partition, message.offset}, rd_kafka_message_timestamp(&message, &ignored)};
+      if (message.payload != nullptr) found->value.emplace(static_cast<const char*>(message.payload), message.len);
+      return false;
+    });
+    if (!read_all) return read_all.error();
     return found;
   }
 
-  /// As newest, but from the end: growing parts, until something is found or the beginning is reached.
-  Result<std::optional<Raw>> newest_from_the_end(std::int32_t partition, const PartitionEnds& whole) {
+  /// The same from the end: growing parts, until something is found or the beginning is reached.
+  Result<std::optional<RawCheckpoint>> newest_from_the_end(std::int32_t partition, const PartitionEnds& whole,
+                                                           const Patience& patience) {
     std::int64_t end = whole.end;
     for (std::int64_t suffix = kFirstSuffix;; suffix *= 16) {
       PartitionEnds part{suffix >= whole.end - whole.first ? whole.first : whole.end - suffix, end};
-      auto found = newest(partition, part);
+      auto found = newest(partition, part, patience);
       if (!found || *found || part.first == whole.first) return found;
       end = part.first;
     }
   }
 
+  ClientEvents events;  // for who has a client of its own
+  Client own;
+
  private:
-  const KafkaSinkSettings& settings_;
-  std::shared_ptr<SharedClient> uncommitted_;
-  const EndUndecided& end_undecided_;
-  const Patience& patience_;
-  ClientEvents events_;
-  Client client_;
+  rd_kafka_s* client_;
+  const std::string agent_;
   Topic topic_;  // gone before its client
+
+  friend class CheckpointReader;
 };
 
-Result<std::optional<FoundCheckpoint>> understand(const std::optional<Raw>& raw, const std::string& agent) {
-  std::optional<FoundCheckpoint> none;
-  if (!raw || !raw->value) return none;
-  auto checkpoint = decode_checkpoint(*raw->value, agent);
-  if (!checkpoint) {
-    return transient(
-        fmt::format("the checkpoint of {} at offset {} of partition {} of {} cannot be used, nothing is sent: {}",
-                    agent, raw->place.offset, raw->place.partition, kCheckpointTopic, checkpoint.error().what));
-  }
-  return std::optional(FoundCheckpoint{std::move(*checkpoint), raw->place});
+CheckpointReader::CheckpointReader(const KafkaSinkSettings& settings, std::shared_ptr<SharedClient> uncommitted)
+    : settings_(settings), uncommitted_(std::move(uncommitted)) {}
+CheckpointReader::~CheckpointReader() = default;
+
+Result<CheckpointReader::Scan*> CheckpointReader::committed() {
+  if (committed_) return committed_.get();
+  auto scan = std::make_unique<Scan>(nullptr, settings_.agent);
+  auto client = open_client(Role::committed_reader, settings_, scan->events);
+  if (!client) return client.error();
+  scan->own = std::move(*client);
+  scan->client_ = scan->own.get();
+  if (auto opened = scan->open(); !opened) return opened.error();
+  committed_ = std::move(scan);
+  return committed_.get();
 }
 
-}  // namespace
-
-Result<std::optional<FoundCheckpoint>> read_checkpoint(const KafkaSinkSettings& settings,
-                                                       const std::shared_ptr<SharedClient>& uncommitted,
-                                                       std::int32_t partitions, std::int32_t expected,
-                                                       std::optional<CheckpointPlace> hint,
-                                                       const EndUndecided& end_undecided, const Patience& patience) {
-  Scan scan(settings, uncommitted, end_undecided, patience);
-  if (auto opened = scan.open(); !opened) return opened.error();
-
-  auto whole = scan.range(expected);
+Result<std::optional<RawCheckpoint>> CheckpointReader::newest(std::int32_t partitions, std::int32_t expected,
+                                                              std::optional<CheckpointPlace> hint,
+                                                              const Patience& patience) {
+  if (!all_) {
+    auto scan = std::make_unique<Scan>(uncommitted_->client.get(), settings_.agent);
+    if (auto opened = scan->open(); !opened) return opened.error();
+    all_ = std::move(scan);
+  }
+  auto range = [&](std::int32_t partition) { return query_ends(uncommitted_, kCheckpointTopic, partition, patience); };
+  auto whole = range(expected);
   if (!whole) return whole.error();
   if (hint && hint->partition == expected && hint->offset >= whole->first && hint->offset < whole->end) {
-    auto found = scan.newest(expected, {hint->offset, whole->end});
-    if (!found) return found.error();
-    if (*found) return understand(*found, settings.agent);
+    auto found = all_->newest(expected, {hint->offset, whole->end}, patience);
+    if (!found || *found) return found;
     whole->end = hint->offset;  // all from there on has been read
   }
-  auto found = scan.newest_from_the_end(expected, *whole);
-  if (!found) return found.error();
-  if (*found) return understand(*found, settings.agent);
+  auto found = all_->newest_from_the_end(expected, *whole, patience);
+  if (!found || *found) return found;
 
   // Not where it belongs: the number of partitions was changed, or there is none.
   for (std::int32_t partition = 0; partition < partitions; ++partition) {
     if (partition == expected) continue;
-    auto other = scan.range(partition);
+    auto other = range(partition);
     if (!other) return other.error();
-    auto elsewhere = scan.newest_from_the_end(partition, *other);
+    auto elsewhere = all_->newest_from_the_end(partition, *other, patience);
     if (!elsewhere) return elsewhere.error();
     if (*elsewhere && (!*found || (*elsewhere)->time > (*found)->time)) found = elsewhere;
   }
-  return understand(*found, settings.agent);
+  return found;
+}
+
+Result<bool> CheckpointReader::is_committed(const CheckpointPlace& place, const Patience& patience) {
+  auto scan = committed();
+  if (!scan) return scan.error();
+  bool visible = false;
+  auto read = (*scan)->read(place.partition, {place.offset, place.offset + 1}, patience,
+                            [&](const rd_kafka_message_t& message) {
+                              visible = message.offset == place.offset;
+                              return true;
+                            });
+  if (!read) return read.error();
+  return visible;
+}
+
+Result<std::optional<RawCheckpoint>> CheckpointReader::newest_committed_before(const CheckpointPlace& place,
+                                                                               const Patience& patience) {
+  auto scan = committed();
+  if (!scan) return scan.error();
+  auto whole = query_ends(uncommitted_, kCheckpointTopic, place.partition, patience);
+  if (!whole) return whole.error();
+  return (*scan)->newest_from_the_end(place.partition, {whole->first, place.offset}, patience);
 }
 
 }  // namespace penstock

@@ -12,6 +12,8 @@
 #include <utility>
 #include <vector>
 
+#include "agent/kafka/offsets.h"
+
 namespace penstock {
 namespace {
 
@@ -208,35 +210,19 @@ std::string take_text(rd_kafka_error_s* error) {
 
 Result<PartitionEnds> query_ends(const std::shared_ptr<SharedClient>& client, const std::string& topic,
                                  std::int32_t partition, const Patience& patience) {
-  struct Call {
-    std::mutex mutex;
-    std::condition_variable finished;
-    bool done = false;
-    rd_kafka_resp_err_t error = RD_KAFKA_RESP_ERR_NO_ERROR;
-    PartitionEnds ends;
-  };
-  auto call = std::make_shared<Call>();
-  std::thread([call, client, topic, partition, patience] {
-    rd_kafka_resp_err_t error;
-    PartitionEnds ends;
-    do {
-      error = rd_kafka_query_watermark_offsets(client->client.get(), topic.c_str(), partition, &ends.first, &ends.end,
-                                               patience.slice_ms() * 5);
-    } while (error != RD_KAFKA_RESP_ERR_NO_ERROR && rest(patience));
-    std::lock_guard lock(call->mutex);
-    call->error = error;
-    call->ends = ends;
-    call->done = true;
-    call->finished.notify_all();
-  }).detach();
-
-  std::unique_lock lock(call->mutex);
-  while (!call->done && !patience.over()) {
-    call->finished.wait_for(lock, std::chrono::milliseconds(patience.slice_ms()));
-  }
-  if (call->done && call->error == RD_KAFKA_RESP_ERR_NO_ERROR) return call->ends;
-  return transient(fmt::format("topic {}: the end of partition {} could not be asked for: {}", topic, partition,
-                               call->done ? rd_kafka_err2str(call->error) : "no answer"));
+  const TopicPartition asked{topic, partition};
+  std::string why = "no answer";
+  do {
+    const std::chrono::milliseconds most(patience.slice_ms() * 5);
+    auto first = list_offsets(client->client.get(), {asked}, End::first, most);
+    auto end = first ? list_offsets(client->client.get(), {asked}, End::last, most) : first;
+    if (!end) {
+      why = end.error().what;
+    } else if (first->count(asked) != 0 && end->count(asked) != 0) {
+      return PartitionEnds{first->at(asked), end->at(asked)};
+    }
+  } while (rest(patience));
+  return transient(fmt::format("topic {}: the end of partition {} could not be asked for: {}", topic, partition, why));
 }
 
 }  // namespace penstock

@@ -112,8 +112,7 @@ struct PartitionEnds {
   std::int64_t first = 0, end = 0;  // end: one behind the last, open transactions included
 };
 
-/// As librdkafka 2.0.2 knows no end of this call while the broker is away, whatever time it is given, it runs in a
-/// thread that is left behind when patience ends; it keeps the client and ends when the broker is back.
+/// `client` reads uncommitted. `transient` when patience ended.
 Result<PartitionEnds> query_ends(const std::shared_ptr<SharedClient>& client, const std::string& topic,
                                  std::int32_t partition, const Patience& patience);
 

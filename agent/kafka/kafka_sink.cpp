@@ -7,12 +7,13 @@
 #include <charconv>
 #include <utility>
 
-#include "agent/kafka/checkpoint_reader.h"
-#include "agent/kafka/headers.h"
+#include "agent/kafka/batch_writer.h"
 #include "agent/kafka/messages.h"
 #include "agent/kafka/producer.h"
+#include "agent/kafka/standing.h"
 #include "agent/kafka/template.h"
 #include "agent/kafka/topics.h"
+#include "agent/kafka/window.h"
 
 namespace penstock {
 namespace {
@@ -20,8 +21,6 @@ namespace {
 constexpr const char* kPlaceNote = "kafka/checkpoint";  // "partition:offset" of our newest checkpoint
 constexpr std::chrono::milliseconds kTopicPatience{10'000};
 constexpr std::chrono::milliseconds kProofPatience{1'000};
-/// The key of what end_undecided writes: no value, so that compaction removes it.
-constexpr const char* kEndingKey = "penstock:ending";
 
 std::string place_text(const CheckpointPlace& place) { return fmt::format("{}:{}", place.partition, place.offset); }
 
@@ -39,43 +38,31 @@ std::optional<CheckpointPlace> parse_place(const std::optional<std::string>& tex
 }  // namespace
 
 struct KafkaSink::Inside {
-  Inside(const KafkaSinkSettings& given, LaneNames names, Notes& kept, const Clock& time, Template topic, Template key)
-      : settings(given),
-        lanes(std::move(names)),
-        notes(kept),
-        clock(time),
-        topic_template(std::move(topic)),
-        key_template(std::move(key)),
-        headers(given.agent, given.kafka.headers) {}
+  Inside(const KafkaSinkSettings& given, BatchWriter writes, Notes& kept, const Clock& time)
+      : settings(given), writer(std::move(writes)), notes(kept), clock(time) {}
 
-  Result<std::optional<Checkpoint>> resume(const Patience& patience);
+  Result<Standing> resume(const Patience& patience);
   Result<void> transact(const Batch& batch, const Patience& patience);
-  Result<void> end_undecided(std::int32_t where, const Patience& patience);
-  Result<void> produce_all(const Batch& batch, const Patience& patience);
-  Result<void> find_topics(const Batch& batch, const Patience& patience);
-  Result<rd_kafka_topic_s*> find_topic(const std::string& name, const Patience& patience);
-  const std::string& lane_name(Lane lane);
-  std::string name_of_message(const Batch& batch, std::size_t number);
-  Error failure_of(const Batch& batch, std::size_t number, const Error& error);
+  Result<void> clean(const Patience& patience);
+  Result<void> open_reader();
+  std::optional<Checkpoint> proven();
   std::chrono::milliseconds transaction_timeout() const { return settings.kafka.transaction_timeout; }
 
   template <class Result>
   void tell(const Result& result);
 
   const KafkaSinkSettings settings;
-  const LaneNames lanes;
+  BatchWriter writer;
   Notes& notes;
   const Clock& clock;
-  const Template topic_template, key_template;
-  HeaderWriter headers;
 
-  std::shared_ptr<Producer> producer;  // none: resume makes one
-  bool ready = false;                  // it was initialised and the checkpoint read
-  bool verified = false;               // our own topics are what they must be
-  std::int32_t partition = 0;          // of our checkpoints
-  std::map<Lane, std::string> lane_names;
-  std::vector<rd_kafka_topic_s*> topics;  // of the records of the batch at hand
-  std::string topic_text, key_text;
+  std::shared_ptr<Producer> producer;    // none: resume makes one
+  std::shared_ptr<SharedClient> reader;  // reads uncommitted, while there are partitions to look at
+  bool ready = false;                    // it was initialised and the checkpoint read
+  bool verified = false;                 // our own topics are what they must be
+  std::unique_ptr<ReadBack> read_back;   // that is not yet at its end
+  Window window;
+  NewestCheckpoint newest;  // that Kafka has of us, or may have
 
   std::atomic<const char*> doing{""};
   mutable std::mutex mutex;
@@ -87,22 +74,20 @@ KafkaSink::~KafkaSink() = default;
 
 Result<std::unique_ptr<KafkaSink>> KafkaSink::open(const KafkaSinkSettings& settings, LaneNames lanes, Notes& notes,
                                                    const Clock& clock) {
-  auto topic = Template::parse(settings.kafka.topic);
-  if (!topic) return rejected("kafka.topic: " + topic.error().what);
-  auto key = Template::parse(settings.kafka.key);
-  if (!key) return rejected("kafka.key: " + key.error().what);
+  auto writer = BatchWriter::make(settings, std::move(lanes));
+  if (!writer) return writer.error();
   if (settings.kafka.delivery != Delivery::exactly_once) {
     return rejected("kafka.delivery: only \"exactly_once\" is available in this version");
   }
   if (auto checked = check_client_settings(settings); !checked) return checked.error();
-  auto inside = std::make_unique<Inside>(settings, std::move(lanes), notes, clock, std::move(*topic), std::move(*key));
+  auto inside = std::make_unique<Inside>(settings, std::move(*writer), notes, clock);
   return std::unique_ptr<KafkaSink>(new KafkaSink(std::move(inside)));
 }
 
-Result<std::optional<Checkpoint>> KafkaSink::resume(std::stop_token stop) {
-  auto checkpoint = inside_->resume(Patience(inside_->transaction_timeout(), std::move(stop)));
-  inside_->tell(checkpoint);
-  return checkpoint;
+Result<Standing> KafkaSink::resume(std::stop_token stop) {
+  auto standing = inside_->resume(Patience(inside_->transaction_timeout(), std::move(stop)));
+  inside_->tell(standing);
+  return standing;
 }
 
 Result<void> KafkaSink::commit(const Batch& batch, std::stop_token stop) {
@@ -115,7 +100,7 @@ Result<void> KafkaSink::commit(const Batch& batch, std::stop_token stop) {
   return committed;
 }
 
-bool KafkaSink::proven(std::stop_token) { return inside_->ready && inside_->producer->decided(kProofPatience); }
+std::optional<Checkpoint> KafkaSink::proven(std::stop_token) { return inside_->proven(); }
 
 KafkaSinkStatus KafkaSink::status() const {
   std::lock_guard lock(inside_->mutex);
@@ -132,10 +117,21 @@ void KafkaSink::Inside::tell(const Result& result) {
   status.connected = result.ok();
   status.error = result.ok() ? std::string() : result.error().what;
   if (result.ok()) status.topics.clear();
+  for (const auto& [topic, why] : writer.unwritable()) status.topics[topic] = why;
   if (!complaint.empty()) status.librdkafka = std::move(complaint);
 }
 
-Result<std::optional<Checkpoint>> KafkaSink::Inside::resume(const Patience& patience) {
+Result<void> KafkaSink::Inside::open_reader() {
+  if (reader) return {};
+  auto made = std::make_shared<SharedClient>();
+  auto client = open_client(Role::uncommitted_reader, settings, made->events);
+  if (!client) return transient(client.error().what);
+  made->client = std::move(*client);
+  reader = std::move(made);
+  return {};
+}
+
+Result<Standing> KafkaSink::Inside::resume(const Patience& patience) {
   // One that has been in use begins anew: asking means doubt. One that got no further than initialise() goes on.
   if (std::exchange(ready, false)) producer.reset();
   if (!producer) {
@@ -154,11 +150,9 @@ Result<std::optional<Checkpoint>> KafkaSink::Inside::resume(const Patience& pati
       return transient(initialised.error().what);
     }
   }
-  doing = "reading the checkpoint";
-  auto reader = std::make_shared<SharedClient>();
-  auto client = open_client(Role::uncommitted_reader, settings, reader->events);
-  if (!client) return transient(client.error().what);
-  reader->client = std::move(*client);
+  doing = "looking up our own topics";
+  reader.reset();
+  if (auto opened = open_reader(); !opened) return opened.error();
   auto partitions = prepare_own_topics(reader->client.get(), settings.look_after_topics && !verified, patience);
   if (!partitions) return partitions.error();
   verified = true;
@@ -166,58 +160,88 @@ Result<std::optional<Checkpoint>> KafkaSink::Inside::resume(const Patience& pati
   auto hint = parse_place(notes.get(kPlaceNote));
   if (hint && hint->partition >= *partitions) hint.reset();
   auto expected = hint ? hint->partition : checkpoint_partition(settings.agent, *partitions);
-  auto end = [&](std::int32_t where) { return end_undecided(where, patience); };
-  auto found = read_checkpoint(settings, reader, *partitions, expected, hint, end, patience);
+  auto found = read_standing(
+      {settings, producer, reader, *partitions, expected, hint, [this](const char* step) { doing = step; }}, read_back,
+      patience);
   if (!found) {
     producer.reset();  // the next try begins with init_transactions, which waits for the broker and can be stopped
     return found.error();
   }
-  partition = expected;
+  window.begin(std::move(found->since));
+  for (const auto& [partition, end] : found->ends) {
+    if (partition.first != kCheckpointTopic) window.clean(partition, end);
+  }
+  newest = {settings.agent, expected, std::move(found->newest)};
+  if (found->place && found->place->partition == expected) notes.set(kPlaceNote, place_text(*found->place));
   ready = true;
-  if (!*found) return std::optional<Checkpoint>();
-  if ((*found)->place.partition == expected) notes.set(kPlaceNote, place_text((*found)->place));
-  return std::optional(std::move((*found)->checkpoint));
+  return std::move(found->standing);
 }
 
-/// Decides whatever of ours is undecided in a partition of checkpoints, as "committed": that is what the coordinator said
-/// of it (see KafkaSink). Does nothing to the transactions of others.
-Result<void> KafkaSink::Inside::end_undecided(std::int32_t where, const Patience& patience) {
-  doing = "ending an undecided transaction";
-  auto own = find_topic(kCheckpointTopic, patience);
-  if (!own) return own.error();
-  if (auto begun = producer->begin(); !begun) return begun;
-  Producer::Message message;
-  message.topic = *own;
-  message.partition = where;
-  message.key = kEndingKey;
-  message.deleted = true;
-  if (auto produced = producer->produce(message, patience); !produced) return produced;
-  if (auto flushed = producer->flush(patience); !flushed) return flushed;
-  return Producer::commit(producer, patience);
+/// The partitions of the batch that are new to this producer: what an earlier life of ours left open there, whose
+/// checkpoint never came to lie in Kafka, would be decided along with what we write now.
+Result<void> KafkaSink::Inside::clean(const Patience& patience) {
+  std::vector<TopicPartition> strange;
+  for (const auto& partition : writer.partitions()) {
+    if (!window.is_clean(partition)) strange.push_back(partition);
+  }
+  if (strange.empty()) {
+    reader.reset();
+    return {};
+  }
+  doing = "waiting for open transactions";
+  if (auto opened = open_reader(); !opened) return opened;
+  bool took_back = false;
+  auto ends = settle_partitions(*producer, reader->client.get(), strange, newest, took_back, patience);
+  if (!ends) return ends.error();
+  // What an earlier commit of this producer left undecided there is gone with it. Only asking tells.
+  if (took_back && window.unproven()) return transient("an open transaction had to be ended");
+  for (const auto& [partition, end] : *ends) window.clean(partition, end);
+  return {};
 }
 
 Result<void> KafkaSink::Inside::transact(const Batch& batch, const Patience& patience) {
   if (!ready) return transient("commit without resume");
   doing = "looking up topics";
-  if (auto found = find_topics(batch, Patience(kTopicPatience, patience.stop())); !found) return found;
+  const Patience for_topics(kTopicPatience, patience.stop());
+  auto own = producer->topic(kCheckpointTopic, for_topics);
+  if (!own) return own.error();
+  if (auto planned = writer.plan(*producer, batch, for_topics); !planned) return planned;
+  if (auto cleaned = clean(patience); !cleaned) return cleaned;
+
   if (auto begun = producer->begin(); !begun) return begun;
   doing = "produce";
-  if (auto produced = produce_all(batch, patience); !produced) return produced;
-  doing = "flush";
-  if (auto flushed = producer->flush(patience); !flushed) {
+  const WallTime now = clock.wall();
+  newest.value = encode_checkpoint(batch.after, window.note(batch.base, writer.partitions()), settings.agent, now);
+  Producer::Message checkpoint;
+  checkpoint.topic = own->handle;
+  checkpoint.partition = newest.partition;
+  checkpoint.key = settings.agent;
+  checkpoint.value = newest.value;
+  auto failure = [&](const Error& error) {
     auto number = producer->failed_number();
-    if (!number) return flushed;
-    return failure_of(batch, *number, flushed.error());
+    return number ? writer.failure_of(batch, *number, error) : error;
+  };
+  if (auto produced = producer->produce(checkpoint, patience); !produced) {
+    return writer.failure_of(batch, 0, produced.error());
   }
+  // The checkpoint goes first: should the transaction be aborted, it may take back what an earlier one has left undecided,
+  // and then only the checkpoint tells that this must be looked for. Without such an earlier one nobody need wait for it.
+  if (window.unproven()) {
+    doing = "flush";
+    if (auto flushed = producer->flush(patience); !flushed) return failure(flushed.error());
+    doing = "produce";
+  }
+  if (auto written = writer.write(*producer, batch, now, patience); !written) return written;
+  doing = "flush";
+  if (auto flushed = producer->flush(patience); !flushed) return failure(flushed.error());
   doing = "commit_transaction";
   if (auto committed = Producer::commit(producer, patience); !committed) return committed;
 
-  auto own = find_topic(kCheckpointTopic, patience);
-  for (const auto& written : producer->written()) {
-    if (own && written.topic == *own && written.partition == partition) {
-      notes.set(kPlaceNote, place_text({partition, written.offset}));
-    }
+  auto last = producer->written();
+  if (auto place = last.find({kCheckpointTopic, newest.partition}); place != last.end()) {
+    notes.set(kPlaceNote, place_text({newest.partition, place->second}));
   }
+  window.committed(batch.after, batch.islands, last);
   std::lock_guard lock(mutex);
   ++status.transactions;
   status.records += batch.records.size();
@@ -225,111 +249,9 @@ Result<void> KafkaSink::Inside::transact(const Batch& batch, const Patience& pat
   return {};
 }
 
-Result<rd_kafka_topic_s*> KafkaSink::Inside::find_topic(const std::string& name, const Patience& patience) {
-  auto found = producer->topic(name, patience);
-  if (!found && !patience.stopped()) {
-    std::lock_guard lock(mutex);
-    status.topics[name] = found.error().what;
-  }
-  return found;
-}
-
-/// Before the transaction begins, so that it does not stay open while a topic is waited for.
-Result<void> KafkaSink::Inside::find_topics(const Batch& batch, const Patience& patience) {
-  topics.clear();
-  topics.reserve(batch.records.size());
-  const bool varies = topic_template.varies_by_record();
-  for (std::size_t i = 0; i < batch.records.size(); ++i) {
-    const StoredRecord& stored = batch.records[i];
-    if (!varies && i > 0 && stored.lane == batch.records[i - 1].lane) {
-      topics.push_back(topics.back());
-      continue;
-    }
-    const Record& record = stored.record;
-    topic_template.expand({settings.agent, record.driver, record.stream, lane_name(stored.lane), record.key},
-                          topic_text);
-    make_topic_name(topic_text);
-    auto found = find_topic(topic_text, patience);
-    if (!found) return found.error();
-    topics.push_back(*found);
-    if (producer->topics() > settings.kafka.max_topics + 2) {
-      return transient(fmt::format("lane {}, sequence {}: topic {} would be one more than max_topics = {}",
-                                   lane_name(stored.lane), stored.sequence.value(), topic_text,
-                                   settings.kafka.max_topics));
-    }
-  }
-  if (auto own = find_topic(kCheckpointTopic, patience); !own) return own.error();
-  if (batch.gaps.empty()) return {};
-  if (auto own = find_topic(kGapTopic, patience); !own) return own.error();
-  return {};
-}
-
-Result<void> KafkaSink::Inside::produce_all(const Batch& batch, const Patience& patience) {
-  const WallTime now = clock.wall();
-  auto produce = [&](Producer::Message& message, std::size_t number) -> Result<void> {
-    message.number = number;
-    auto produced = producer->produce(message, patience);
-    return produced ? Result<void>() : failure_of(batch, number, produced.error());
-  };
-  // The checkpoint goes first, so that its partition belongs to the transaction before any other: should it be aborted,
-  // it takes back what an earlier one left undecided there as well, and we go on from where Kafka really stands.
-  auto checkpoints = find_topic(kCheckpointTopic, patience);
-  if (!checkpoints) return checkpoints.error();
-  std::string value = encode_checkpoint(batch.after, settings.agent, now);
-  Producer::Message checkpoint;
-  checkpoint.topic = *checkpoints;
-  checkpoint.partition = partition;
-  checkpoint.key = settings.agent;
-  checkpoint.value = value;
-  if (auto produced = produce(checkpoint, batch.records.size() + batch.gaps.size() + 1); !produced) return produced;
-
-  std::size_t number = 0;
-  for (const auto& stored : batch.records) {
-    const Record& record = stored.record;
-    const std::string& lane = lane_name(stored.lane);
-    key_template.expand({settings.agent, record.driver, record.stream, lane, record.key}, key_text);
-    Producer::Message message;
-    message.topic = topics[number];
-    message.key = key_text;
-    message.value = record.payload;
-    message.timestamp = kafka_timestamp(record.time, now, settings.kafka.timestamp);
-    message.headers = &headers.write(stored, lane);
-    if (auto produced = produce(message, ++number); !produced) return produced;
-  }
-  if (batch.gaps.empty()) return {};
-  auto gaps = find_topic(kGapTopic, patience);
-  if (!gaps) return gaps.error();
-  for (const auto& gap : batch.gaps) {
-    value = encode_gap(gap, settings.agent, lane_name(gap.lane));
-    Producer::Message message;
-    message.topic = *gaps;
-    message.key = settings.agent;
-    message.value = value;
-    if (auto produced = produce(message, ++number); !produced) return produced;
-  }
-  return {};
-}
-
-const std::string& KafkaSink::Inside::lane_name(Lane lane) {
-  auto& name = lane_names[lane];
-  if (name.empty()) name = lanes(lane);
-  return name;
-}
-
-/// `rejected` stays so: a message near it, if not itself, will never be taken. But it must be a record.
-Error KafkaSink::Inside::failure_of(const Batch& batch, std::size_t number, const Error& error) {
-  bool record = number <= batch.records.size();
-  return {record ? error.fault : Fault::transient, fmt::format("{}: {}", name_of_message(batch, number), error.what)};
-}
-
-/// Numbers begin at 1: the records, the gaps, the checkpoint.
-std::string KafkaSink::Inside::name_of_message(const Batch& batch, std::size_t number) {
-  if (number >= 1 && number <= batch.records.size()) {
-    const auto& stored = batch.records[number - 1];
-    return fmt::format("lane {}, sequence {} ({} bytes)", lane_name(stored.lane), stored.sequence.value(),
-                       stored.record.payload.size());
-  }
-  return number <= batch.records.size() + batch.gaps.size() ? "gap record" : "checkpoint";
+std::optional<Checkpoint> KafkaSink::Inside::proven() {
+  if (!ready || !window.unproven()) return std::nullopt;
+  return window.prove(producer->stable(window.asked(), kProofPatience));
 }
 
 }  // namespace penstock

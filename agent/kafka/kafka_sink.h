@@ -12,11 +12,16 @@
 //
 // Kafka may break its word. A commit is acknowledged when the coordinator has written it down; then the coordinator
 // writes a marker to each partition, but leaves out those that have no leader at that instant ("likely deleted already"),
-// and takes the transaction for complete. So if brokers die just after a commit, its records lie there undecided: the
-// next commit to those partitions makes them visible, the next abort takes them back, and until then read_committed
-// consumers stand still before them. Seen with Kafka 4.4.0: of 9 runs of tests/e2e/kill_test.py, one lost 110 records,
-// and in one nothing went on. Therefore commit() is not the proof, see Sink; and resume() ends what hides the end of our
-// checkpoints by committing an empty transaction of ours.
+// and takes the transaction for complete. So if brokers die just after a commit, its records lie there undecided, on some
+// partitions or on all: our next commit to such a partition makes them visible, our next abort takes them back, and until
+// then read_committed consumers stand still before them. Seen with Kafka 4.4.0: of 9 runs of tests/e2e/kill_test.py, one
+// lost 110 records, and in one nothing went on. What we do about it:
+// - commit() is not the proof, see Sink. The proof is that the last stable offsets of all partitions that a transaction
+//   wrote to have passed it (Window). Until then its records stay in the queue.
+// - Every checkpoint names the partitions in which unproven records lie, those of its own transaction too. It is produced
+//   first, and on disk before anything else when there are unproven ones. So after any doubt resume() knows where to
+//   look, makes sure that all there is decided, and reads what consumers see of it: that is not sent again (Standing).
+// - A producer makes sure, before it writes to a partition for the first time, that an earlier life has left nothing open there.
 #pragma once
 
 #include <cstdint>
@@ -29,6 +34,7 @@
 #include <string>
 
 #include "agent/forward/sink.h"
+#include "agent/kafka/batch_writer.h"
 #include "agent/kafka/client.h"
 #include "agent/kafka/notes.h"
 #include "buffer/clock.h"
@@ -47,9 +53,6 @@ struct KafkaSinkStatus {
 
 class KafkaSink final : public Sink {
  public:
-  /// The name of a lane, for ever the same.
-  using LaneNames = std::function<std::string(Lane)>;
-
   /// `rejected`: settings that can never work: a template, a property librdkafka does not know. Does not wait and does
   /// not touch the network. What is passed by reference must outlive the sink.
   static Result<std::unique_ptr<KafkaSink>> open(const KafkaSinkSettings& settings, LaneNames lanes, Notes& notes,
@@ -60,11 +63,11 @@ class KafkaSink final : public Sink {
   KafkaSink& operator=(const KafkaSink&) = delete;
 
   /// At most one transaction timeout, then `transient`; a stop ends it within about a second.
-  Result<std::optional<Checkpoint>> resume(std::stop_token stop) override;
+  Result<Standing> resume(std::stop_token stop) override;
   /// At most one transaction timeout and some; a stop ends it within about a second, with the outcome unknown.
   Result<void> commit(const Batch& batch, std::stop_token stop) override;
   /// Within a second.
-  bool proven(std::stop_token stop) override;
+  std::optional<Checkpoint> proven(std::stop_token stop) override;
 
   KafkaSinkStatus status() const;
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <zlib.h>
 
+#include <charconv>
 #include <nlohmann/json.hpp>
 
 #include "agent/kafka/headers.h"
@@ -62,6 +63,14 @@ class Members {
     return result;
   }
 
+  /// An empty one when it is missing or something else.
+  const Json& object(const char* name) {
+    static const Json nothing = Json::object();
+    const Json* value = find(name);
+    if (value && !value->is_object()) fail(fmt::format("\"{}\" is not an object", name));
+    return value && value->is_object() ? *value : nothing;
+  }
+
   const Json* array(const char* name) {
     const Json* value = find(name);
     if (value && !value->is_array()) fail(fmt::format("\"{}\" is not a list", name));
@@ -114,13 +123,19 @@ std::string dump(const Json& json) { return json.dump(-1, ' ', false, Json::erro
 
 }  // namespace
 
-std::string encode_checkpoint(const Checkpoint& checkpoint, std::string_view agent, WallTime now) {
+std::string encode_checkpoint(const Checkpoint& checkpoint, const WindowNote& window, std::string_view agent,
+                              WallTime now) {
   Json runs = Json::array();
   for (const auto& entry : checkpoint.runs) {
     runs.push_back({{"run", entry.run.hex()}, {"epoch", entry.epoch.hex()}, {"first", positions_json(entry.first)}});
   }
+  Json since = Json::object();
+  for (const auto& [partition, offset] : window.since)
+    since[partition.first][std::to_string(partition.second)] = offset;
   return dump({{"version", kMessageVersion},
                {"agent", agent},
+               {"proven", {{"delivered", positions_json(window.delivered)}, {"ledger", window.ledger}}},
+               {"since", std::move(since)},
                {"epoch", checkpoint.epoch.hex()},
                {"time", rfc3339(now)},
                {"delivered", positions_json(checkpoint.delivered)},
@@ -154,11 +169,39 @@ Result<Checkpoint> decode_checkpoint(std::string_view text, std::string_view age
   return checkpoint;
 }
 
+Result<std::optional<WindowNote>> decode_window(std::string_view text) {
+  auto json = parse_message(text, "checkpoint");
+  if (!json) return json.error();
+  Members members(*json, "checkpoint");
+  if (!members.has("proven") && !members.has("since")) return std::optional<WindowNote>();
+  WindowNote window;
+  Members proven(members.object("proven"), "checkpoint: proven");
+  window.delivered = proven.positions("delivered");
+  window.ledger = proven.number("ledger");
+  for (const auto& [topic, partitions] : members.object("since").items()) {
+    Members offsets(partitions, fmt::format("checkpoint: since: topic \"{}\"", topic));
+    for (const auto& [text_of_number, ignored] : partitions.items()) {
+      std::int32_t partition = 0;
+      const char* end = text_of_number.data() + text_of_number.size();
+      auto [last, wrong] = std::from_chars(text_of_number.data(), end, partition);
+      if (wrong != std::errc() || last != end || partition < 0) offsets.fail("no partition: " + text_of_number);
+      auto offset = offsets.number(text_of_number.c_str());
+      if (offset > INT64_MAX) offsets.fail("no offset");
+      window.since[{topic, partition}] = static_cast<std::int64_t>(offset);
+    }
+    if (!offsets.wrong().empty()) return rejected(offsets.wrong());
+    if (window.since.size() > kMessagePartitions) members.fail("\"since\" has too many partitions");
+  }
+  for (const auto* wrong : {&members.wrong(), &proven.wrong()}) {
+    if (!wrong->empty()) return rejected(*wrong);
+  }
+  return std::optional(std::move(window));
+}
+
 std::string encode_gap(const Gap& gap, std::string_view agent, std::string_view lane) {
-  Json json = {{"version", kMessageVersion}, {"agent", agent},
-               {"epoch", gap.epoch.hex()},   {"lane", lane},
-               {"count", gap.count},         {"cause", name_of(gap.cause)},
-               {"time", rfc3339(gap.time)}};
+  Json json = {
+      {"version", kMessageVersion}, {"agent", agent},     {"epoch", gap.epoch.hex()},    {"lane", lane},
+      {"entry", gap.entry},         {"count", gap.count}, {"cause", name_of(gap.cause)}, {"time", rfc3339(gap.time)}};
   if (gap.last != Sequence()) {
     json["first"] = gap.first.value();
     json["last"] = gap.last.value();
@@ -175,6 +218,7 @@ Result<GapMessage> decode_gap(std::string_view text) {
   gap.lane = members.text("lane");
   gap.epoch = members.id<Epoch>("epoch");
   gap.count = members.number("count");
+  if (members.has("entry")) gap.entry = members.number("entry");
   auto cause = cause_named(members.text("cause"));
   if (members.has("first") || members.has("last")) {
     gap.first = Sequence(members.number("first"));

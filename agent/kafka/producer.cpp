@@ -9,6 +9,7 @@
 #include <thread>
 #include <utility>
 
+#include "agent/kafka/offsets.h"
 #include "agent/kafka/topics.h"
 
 namespace penstock {
@@ -37,6 +38,9 @@ bool is_of_the_record(rd_kafka_resp_err_t error) {
     default: return false;
   }
 }
+
+/// A topic may get more partitions while we write to it; Java's clients look as often.
+constexpr std::chrono::minutes kTopicIsKnownFor{5};
 
 constexpr const char* kFencedBecause =
     " (fenced: the link was away for longer than transaction_timeout, or a second agent uses this id)";
@@ -73,26 +77,17 @@ void Producer::note_written(const ClientEvents::Delivery& delivery) {
   written_.push_back({delivery.topic, delivery.partition, delivery.offset});
 }
 
-// The last stable offset of each partition (KIP-98): all before it is decided. ListOffsets gives it for the time -1 to
-// whoever asks with isolation level read_committed, which librdkafka sends by default, producers included.
-bool Producer::decided(std::chrono::milliseconds most) const {
-  constexpr std::int64_t kLatest = -1;
-  using List = std::unique_ptr<rd_kafka_topic_partition_list_t, decltype(&rd_kafka_topic_partition_list_destroy)>;
-  List asked(rd_kafka_topic_partition_list_new(static_cast<int>(written_.size())),
-             &rd_kafka_topic_partition_list_destroy);
-  for (const auto& written : written_) {
-    rd_kafka_topic_partition_list_add(asked.get(), rd_kafka_topic_name(written.topic), written.partition)->offset =
-        kLatest;
-  }
-  if (rd_kafka_offsets_for_times(client_.get(), asked.get(), static_cast<int>(most.count())) !=
-      RD_KAFKA_RESP_ERR_NO_ERROR) {
-    return false;
-  }
-  for (std::size_t i = 0; i < written_.size(); ++i) {
-    const auto& stable = asked->elems[i];
-    if (stable.err != RD_KAFKA_RESP_ERR_NO_ERROR || stable.offset <= written_[i].offset) return false;
-  }
-  return true;
+Offsets Producer::written() const {
+  Offsets offsets;
+  for (const auto& each : written_) offsets[{rd_kafka_topic_name(each.topic), each.partition}] = each.offset;
+  return offsets;
+}
+
+// ListOffsets answers with the last stable offset to whoever asks with isolation level read_committed, which librdkafka
+// sends by default, producers included.
+Offsets Producer::stable(const std::vector<TopicPartition>& partitions, std::chrono::milliseconds most) const {
+  auto offsets = list_offsets(client_.get(), partitions, End::last, most);
+  return offsets ? std::move(*offsets) : Offsets();
 }
 
 std::string Producer::text_of(rd_kafka_error_s* error) {
@@ -229,14 +224,38 @@ Result<void> Producer::commit(const std::shared_ptr<Producer>& producer, const P
   return transient(fmt::format("commit_transaction: {}", producer->text_of(error)));
 }
 
-Result<rd_kafka_topic_s*> Producer::topic(const std::string& name, const Patience& patience) {
-  if (auto found = topics_.find(name); found != topics_.end()) return found->second.get();
-  auto topic = open_topic(client_.get(), name);
-  if (!topic) return topic.error();
+Result<void> Producer::abort(const Patience& patience) {
+  // Resumable, as init_transactions.
+  while (auto* error = rd_kafka_abort_transaction(client_.get(), patience.slice_ms() * 5)) {
+    bool again = rd_kafka_error_is_retriable(error) && !rd_kafka_error_is_fatal(error);
+    auto text = text_of(error);
+    if (!again || !rest(patience)) return transient(fmt::format("abort_transaction: {}", text));
+  }
+  return {};
+}
+
+Result<Producer::KnownTopic> Producer::topic(const std::string& name, const Patience& patience) {
+  const auto now = std::chrono::steady_clock::now();
+  auto found = topics_.find(name);
+  if (found != topics_.end() && now - found->second.when < kTopicIsKnownFor) {
+    return KnownTopic{found->second.topic.get(), found->second.partitions};
+  }
+  Topic opened;
+  if (found == topics_.end()) {
+    auto topic = open_topic(client_.get(), name);
+    if (!topic) return topic.error();
+    opened = std::move(*topic);
+  }
+  auto* handle = opened ? opened.get() : found->second.topic.get();
   TopicLook look;
   do {
-    look = look_at_topic(client_.get(), topic->get(), patience);
-    if (look.state == TopicState::known) return (topics_[name] = std::move(*topic)).get();
+    look = look_at_topic(client_.get(), handle, patience);
+    if (look.state != TopicState::known) continue;
+    auto& known = topics_[name];
+    if (opened) known.topic = std::move(opened);
+    known.partitions = look.partitions;
+    known.when = now;
+    return KnownTopic{handle, look.partitions};
   } while (look.state != TopicState::refused && rest(patience));
   return transient(fmt::format("topic {}: {}", name, look.why));
 }

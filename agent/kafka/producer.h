@@ -15,6 +15,7 @@
 
 #include "agent/kafka/client.h"
 #include "agent/kafka/headers.h"
+#include "agent/kafka/window.h"
 #include "buffer/result.h"
 
 namespace penstock {
@@ -28,8 +29,12 @@ class Producer {
   Result<void> initialise(const Patience& patience);
   bool initialised() const { return initialised_; }
 
-  /// The topic's handle, once the brokers know it and it has leaders, so that no transaction waits for that.
-  Result<rd_kafka_topic_s*> topic(const std::string& name, const Patience& patience);
+  struct KnownTopic {
+    rd_kafka_topic_s* handle = nullptr;
+    std::int32_t partitions = 0;  // looked up again now and then: a topic may grow
+  };
+  /// The topic, once the brokers know it and it has leaders, so that no transaction waits for that.
+  Result<KnownTopic> topic(const std::string& name, const Patience& patience);
   std::size_t topics() const { return topics_.size(); }
 
   Result<void> begin();
@@ -52,20 +57,17 @@ class Producer {
   Result<void> flush(const Patience& patience);
   /// The number of the first message that was refused; nothing if none was.
   std::optional<std::size_t> failed_number() const { return failed_number_; }
-  /// Where a transaction has written: the newest offset in each partition.
-  struct Written {
-    rd_kafka_topic_s* topic = nullptr;
-    std::int32_t partition = 0;
-    std::int64_t offset = 0;
-  };
-  const std::vector<Written>& written() const { return written_; }
+  /// Where the transaction has written: the newest offset in each partition.
+  Offsets written() const;
 
   /// Commits what was flushed. A stop leaves it behind after about a second, its outcome unknown.
   static Result<void> commit(const std::shared_ptr<Producer>& producer, const Patience& patience);
 
-  /// True when the transactions in all these partitions are decided up to there; false also when the brokers do not say
-  /// so at once: asks each leader once, for at most `most`.
-  bool decided(std::chrono::milliseconds most) const;
+  /// Takes back what was produced, whether it was flushed or not. Any failure: this producer is of no more use.
+  Result<void> abort(const Patience& patience);
+
+  /// The last stable offsets, of those partitions whose leaders say it within `most`.
+  Offsets stable(const std::vector<TopicPartition>& partitions, std::chrono::milliseconds most) const;
 
   std::string complaint() const { return events_.last(); }
 
@@ -77,11 +79,21 @@ class Producer {
 
   ClientEvents events_;
   Client client_;
-  std::unordered_map<std::string, Topic> topics_;  // gone before the client
+  struct LookedUp {
+    Topic topic;
+    std::int32_t partitions = 0;
+    std::chrono::steady_clock::time_point when;
+  };
+  std::unordered_map<std::string, LookedUp> topics_;  // gone before the client
   bool initialised_ = false;
   std::optional<std::size_t> failed_number_;
   bool dragged_ = false;  // what failed is known only by what it dragged along
   Error failure_;
+  struct Written {
+    rd_kafka_topic_s* topic = nullptr;
+    std::int32_t partition = 0;
+    std::int64_t offset = 0;
+  };
   std::vector<Written> written_;
 };
 

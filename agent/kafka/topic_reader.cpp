@@ -61,6 +61,7 @@ struct TopicReader::Inside {
   std::vector<ReaderPart> parts;
   std::unique_ptr<rd_kafka_queue_t, QueueEnd> queue;
   std::string trouble;
+  bool refused = false;
 
   rd_kafka_t* client() const { return shared->client.get(); }
 
@@ -71,21 +72,32 @@ struct TopicReader::Inside {
 
   Result<void> start(const Settings& settings) {
     auto role = settings.committed ? Role::committed_reader : Role::uncommitted_reader;
-    auto opened = open_client(role, {"reader", settings.kafka, false}, shared->events);
+    auto opened = open_client(role, {settings.agent, settings.kafka, false}, shared->events);
     if (!opened) return opened.error();
     shared->client = std::move(*opened);
     queue.reset(rd_kafka_queue_new(client()));
     for (const auto& [name, partitions] : settings.topics) {
+      for (std::int32_t partition = 0; partition < partitions; ++partition) {
+        if (auto begun = begin({name, partition}, 0); !begun) return begun;
+      }
+    }
+    for (const auto& [partition, offset] : settings.from) {
+      if (auto begun = begin(partition, offset); !begun) return begun;
+    }
+    return {};
+  }
+
+  Result<void> begin(const TopicPartition& which, std::int64_t offset) {
+    const auto& [name, partition] = which;
+    if (parts.empty() || parts.back().name != name) {
       auto topic = open_topic(client(), name);
       if (!topic) return topic.error();
       topics.push_back(std::move(*topic));
-      for (std::int32_t partition = 0; partition < partitions; ++partition) {
-        if (rd_kafka_consume_start_queue(topics.back().get(), partition, 0, queue.get()) != 0) {
-          return rejected(fmt::format("{} [{}]: {}", name, partition, rd_kafka_err2str(rd_kafka_last_error())));
-        }
-        parts.push_back({topics.back().get(), name, partition});
-      }
     }
+    if (rd_kafka_consume_start_queue(topics.back().get(), partition, offset, queue.get()) != 0) {
+      return rejected(fmt::format("{} [{}]: {}", name, partition, rd_kafka_err2str(rd_kafka_last_error())));
+    }
+    parts.push_back({topics.back().get(), name, partition, offset});
     return {};
   }
 
@@ -103,6 +115,7 @@ struct TopicReader::Inside {
       part->position = std::max(part->position, message.offset);  // past control records, which are not shown
     } else if (message.err != RD_KAFKA_RESP_ERR_NO_ERROR) {
       trouble = rd_kafka_message_errstr(&message);
+      refused = refused || message.err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
       spdlog::debug("reader: {} [{}]: {}", part->name, part->partition, trouble);
     } else {
       take(seen_record(message, part->name));
@@ -137,6 +150,8 @@ std::int64_t TopicReader::position(std::string_view topic, std::int32_t partitio
   }
   return 0;
 }
+
+bool TopicReader::refused() const { return inside_->refused; }
 
 const std::string& TopicReader::trouble() const { return inside_->trouble; }
 

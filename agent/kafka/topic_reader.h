@@ -1,4 +1,5 @@
-// TopicReader: reads whole topics along, from their beginnings, for whoever wants to see what arrives while it arrives.
+// TopicReader: reads topics along, from their beginnings or from given offsets, for whoever wants to see what arrives while
+// it arrives.
 // (topic_scan.h reads once, up to the end.)
 //
 // No consumer group, nothing left behind in the cluster. A link that fails is waited for. One thread.
@@ -15,6 +16,7 @@
 #include <vector>
 
 #include "agent/kafka/headers.h"
+#include "agent/kafka/window.h"
 #include "buffer/result.h"
 #include "config/settings.h"
 
@@ -36,8 +38,10 @@ class TopicReader {
  public:
   struct Settings {
     KafkaSettings kafka;                         // brokers and properties
-    std::map<std::string, std::int32_t> topics;  // name -> partitions
+    std::map<std::string, std::int32_t> topics;  // name -> partitions, read from their beginnings
     bool committed = true;  // read_committed, which a mock cluster ignores; false: open and aborted transactions too
+    Offsets from = {};      // and these partitions, from there on
+    std::string agent = "reader";  // client.id is made of it
   };
   using Take = std::function<void(const SeenRecord&)>;
 
@@ -53,6 +57,8 @@ class TopicReader {
 
   /// Of a partition, the offset that is handed over next: everything before it was, or is not to be seen.
   std::int64_t position(std::string_view topic, std::int32_t partition) const;
+  /// The brokers do not let us read one of the topics.
+  bool refused() const;
   /// What librdkafka complained of last; empty: nothing.
   const std::string& trouble() const;
 

@@ -56,10 +56,10 @@ struct Destination {
 class DestinationSink final : public Sink {
  public:
   explicit DestinationSink(Destination& to) : to_(to) {}
-  Result<std::optional<Checkpoint>> resume(std::stop_token) override {
+  Result<Standing> resume(std::stop_token) override {
     std::lock_guard lock(to_.mutex);
     if (to_.away) return transient("nobody is there");
-    return to_.checkpoint;
+    return Standing{to_.checkpoint, {}};
   }
   Result<void> commit(const Batch& batch, std::stop_token) override {
     std::lock_guard lock(to_.mutex);
@@ -68,7 +68,10 @@ class DestinationSink final : public Sink {
     to_.records.insert(to_.records.end(), batch.records.begin(), batch.records.end());
     return {};
   }
-  bool proven(std::stop_token) override { return true; }
+  std::optional<Checkpoint> proven(std::stop_token) override {
+    std::lock_guard lock(to_.mutex);
+    return to_.checkpoint;
+  }
 
  private:
   Destination& to_;

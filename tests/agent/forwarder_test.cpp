@@ -95,7 +95,7 @@ TEST_CASE("what was committed last stays in the store until there is proof of it
   loop.step();
   CHECK(loop.destination.records().size() == 100);
   CHECK(loop.delivered() == 0);
-  loop.step();  // the next commit is proof of the one before
+  loop.step();  // before the next commit it looks at the one before
   CHECK(loop.destination.records().size() == 150);
   CHECK(loop.delivered() == 100);
   loop.step();  // nothing to send: it looks
@@ -118,8 +118,33 @@ TEST_CASE("what was acknowledged and cannot be seen is asked about, and kept unt
   CHECK(loop.forwarder->status().resumes == 1);
   loop.step();
   CHECK(loop.forwarder->status().resumes == 2);
-  CHECK(loop.delivered() == 10);
+  CHECK(loop.delivered() == 0);
+  loop.destination.faults.leave_undecided = 0;
+  loop.step();  // it was taken back, and is sent again
   CHECK(loop.destination.records().size() == 10);
+  loop.step();
+  CHECK(loop.delivered() == 10);
+}
+
+TEST_CASE("of a commit that was carried out in part only the rest is sent again", "[forwarder]") {
+  Loop loop;
+  loop.destination.faults.undecided_partition = 1;  // 3, 4, 5
+  loop.destination.faults.decide_by_itself = 0;
+  loop.put(10);
+  loop.step();  // asks
+  loop.step();
+  CHECK(loop.destination.records().size() == 7);
+  for (int i = 0; i < 3; ++i) loop.step();
+  CHECK(loop.delivered() == 0);
+  loop.step();  // asks again: they were taken back
+  CHECK(loop.forwarder->status().carried_out_in_part == 1);
+  loop.destination.faults.undecided_partition.reset();
+  loop.step();
+  REQUIRE(loop.destination.records().size() == 10);
+  for (std::size_t i = 7; i < 10; ++i) CHECK(loop.destination.records()[i].sequence == Sequence(i - 4));
+  loop.step();
+  CHECK(loop.delivered() == 10);
+  CHECK(loop.forwarder->status().records == 13);  // 10 and then 3
 }
 
 TEST_CASE("one record that is refused for good costs as many tries as halving takes, and the rest arrives",

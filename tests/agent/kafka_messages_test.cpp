@@ -229,7 +229,7 @@ TEST_CASE("a record without our headers, or with broken ones, has no name") {
 
 TEST_CASE("a checkpoint comes back from its JSON exactly as it was") {
   auto checkpoint = a_checkpoint();
-  auto json = encode_checkpoint(checkpoint, "gw-17", WallTime(1'777'896'000'123'456us));
+  auto json = encode_checkpoint(checkpoint, {}, "gw-17", WallTime(1'777'896'000'123'456us));
   CHECK(part_of(json, "\"time\":\"2026-05-04T12:00:00.123456Z\"") == "\"time\":\"2026-05-04T12:00:00.123456Z\"");
   auto decoded = decode_checkpoint(json, "gw-17");
   REQUIRE(decoded);
@@ -237,7 +237,7 @@ TEST_CASE("a checkpoint comes back from its JSON exactly as it was") {
 }
 
 TEST_CASE("a checkpoint cut at any byte is refused") {
-  auto json = encode_checkpoint(a_checkpoint(), "gw-17", WallTime());
+  auto json = encode_checkpoint(a_checkpoint(), {}, "gw-17", WallTime());
   for (std::size_t length = 0; length < json.size(); ++length) {
     auto decoded = decode_checkpoint(std::string_view(json).substr(0, length), "gw-17");
     REQUIRE(!decoded);
@@ -246,7 +246,7 @@ TEST_CASE("a checkpoint cut at any byte is refused") {
 }
 
 TEST_CASE("a checkpoint with any byte changed is refused or is another valid one, and never a crash") {
-  auto json = encode_checkpoint(a_checkpoint(), "gw-17", WallTime());
+  auto json = encode_checkpoint(a_checkpoint(), {}, "gw-17", WallTime());
   for (std::size_t at = 0; at < json.size(); ++at) {
     for (int bit = 0; bit < 8; ++bit) {
       auto changed = json;
@@ -287,7 +287,7 @@ TEST_CASE("a checkpoint that is not what the formats page says is refused with t
            {with("{}", many + "]"), "33 runs, more than 32"},
            {with(lanes + "}", "[]"), "1025 lanes"},
            {R"({"version":1})", "\"agent\" is missing"},
-           {std::string(kMessageLimit + 1, ' '), "1048577 bytes"},
+           {std::string(kMessageLimit + 1, ' '), "4194305 bytes"},
        }) {
     auto decoded = decode_checkpoint(json, "gw");
     REQUIRE(!decoded);
@@ -300,8 +300,52 @@ TEST_CASE("a checkpoint that is not what the formats page says is refused with t
   CHECK(!decode_checkpoint(std::string(100'000, '['), "gw"));
 }
 
+TEST_CASE("the window of a checkpoint comes back from its JSON, and one without is from an older version") {
+  WindowNote window{{{"telemetry", Sequence(7)}, {"alarms", Sequence(2)}},
+                    5,
+                    {{{"plant", 0}, 17}, {{"plant", 12}, 0}, {{"penstock.gaps", 0}, 3}}};
+  auto json = encode_checkpoint(a_checkpoint(), window, "gw-17", WallTime());
+  auto decoded = decode_window(json);
+  REQUIRE(decoded);
+  REQUIRE(*decoded);
+  CHECK(**decoded == window);
+  CHECK(decode_checkpoint(json, "gw-17")->delivered == a_checkpoint().delivered);
+  auto older = decode_window(R"({"version":1,"agent":"gw"})");
+  REQUIRE(older);
+  CHECK(!*older);
+}
+
+TEST_CASE("a window that is not what the formats page says is refused with the reason") {
+  struct Case {
+    std::string json, reason;
+  };
+  auto with = [](std::string proven, std::string since) {
+    return R"({"version":1,"proven":)" + proven + R"(,"since":)" + since + "}";
+  };
+  const std::string good = R"({"delivered":{},"ledger":0})";
+  REQUIRE(decode_window(with(good, "{}")));
+  for (const auto& [json, reason] : std::vector<Case>{
+           {R"({"version":1,"since":{}})", "\"proven\" is missing"},
+           {R"({"version":1,"proven":{"delivered":{},"ledger":0}})", "\"since\" is missing"},
+           {with("[]", "{}"), "\"proven\" is not an object"},
+           {with("{}", "{}"), "\"delivered\" is missing"},
+           {with(good, "[]"), "\"since\" is not an object"},
+           {with(good, R"({"t":1})"), "topic \"t\": is not an object"},
+           {with(good, R"({"t":{"x":1}})"), "no partition: x"},
+           {with(good, R"({"t":{"-1":1}})"), "no partition: -1"},
+           {with(good, R"({"t":{"1":-1}})"), "\"1\" is not a whole number"},
+           {with(good, R"({"t":{"1":18446744073709551615}})"), "no offset"},
+       }) {
+    auto decoded = decode_window(json);
+    INFO(json);
+    REQUIRE(!decoded);
+    CHECK(part_of(decoded.error().what, reason) == reason);
+  }
+}
+
 TEST_CASE("a gap comes back from its JSON, with or without a range") {
   Gap gap;
+  gap.entry = 9;
   gap.epoch = draw<Epoch>();
   gap.first = Sequence(100);
   gap.last = Sequence(250);
@@ -309,7 +353,7 @@ TEST_CASE("a gap comes back from its JSON, with or without a range") {
   gap.cause = Cause::evicted;
   auto decoded = decode_gap(encode_gap(gap, "gw-17", "alarms"));
   REQUIRE(decoded);
-  CHECK(*decoded == GapMessage{"gw-17", "alarms", gap.epoch, Sequence(100), Sequence(250), 151, Cause::evicted});
+  CHECK(*decoded == GapMessage{"gw-17", "alarms", gap.epoch, Sequence(100), Sequence(250), 151, Cause::evicted, 9});
 
   gap.first = gap.last = Sequence();
   gap.cause = Cause::refused;

@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "agent/kafka/client.h"
 #include "agent/kafka/topics.h"
@@ -21,12 +22,13 @@ class KafkaAdmin {
     queue_.reset(rd_kafka_queue_new(client_.get()));
   }
 
-  /// A topic with all its partitions on one broker only, and no copy.
-  void create_on(int broker, const char* topic, int partitions, const char* cleanup) {
-    Owned<rd_kafka_NewTopic_t> wanted(rd_kafka_NewTopic_new(topic, partitions, -1, nullptr, 0),
+  /// A topic with each of its partitions on one broker only, and no copy.
+  void create_on(std::vector<int> brokers, const char* topic, const char* cleanup) {
+    Owned<rd_kafka_NewTopic_t> wanted(rd_kafka_NewTopic_new(topic, static_cast<int>(brokers.size()), -1, nullptr, 0),
                                       &rd_kafka_NewTopic_destroy);
-    for (int partition = 0; partition < partitions; ++partition) {
-      rd_kafka_NewTopic_set_replica_assignment(wanted.get(), partition, &broker, 1, nullptr, 0);
+    for (std::size_t partition = 0; partition < brokers.size(); ++partition) {
+      rd_kafka_NewTopic_set_replica_assignment(wanted.get(), static_cast<int>(partition), &brokers[partition], 1,
+                                               nullptr, 0);
     }
     rd_kafka_NewTopic_set_config(wanted.get(), "cleanup.policy", cleanup);
     rd_kafka_NewTopic_set_config(wanted.get(), "min.insync.replicas", "1");

@@ -6,9 +6,12 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
+#include "agent/kafka/batch_writer.h"
 #include "agent/kafka/kafka_sink.h"
 #include "agent/kafka/messages.h"
+#include "agent/kafka/offsets.h"
 #include "agent/kafka/producer.h"
 #include "agent/kafka/template.h"
 #include "agent/kafka/topic_scan.h"
@@ -25,6 +28,15 @@ using namespace std::chrono_literals;
 inline KafkaRig& shared_rig() {
   static KafkaRig rig("4");
   return rig;
+}
+
+template <class Condition>
+bool becomes_true(Condition condition) {
+  Patience patience(60s, {});
+  do {
+    if (condition()) return true;
+  } while (rest(patience));
+  return false;
 }
 
 class Bench {
@@ -44,48 +56,85 @@ class Bench {
     return std::move(*sink);
   }
   std::optional<Checkpoint> resume(Sink& sink) {
-    auto checkpoint = sink.resume({});
-    INFO((checkpoint ? "" : checkpoint.error().what));
-    REQUIRE(checkpoint);
-    return *checkpoint;
+    auto standing = sink.resume({});
+    INFO((standing ? "" : standing.error().what));
+    REQUIRE(standing);
+    return standing->checkpoint;
   }
   void commit(Sink& sink, const Batch& batch) {
     auto committed = sink.commit(batch, {});
     INFO((committed ? "" : committed.error().what));
     REQUIRE(committed);
+    window.begin({});
+    base = batch.after;
+  }
+  /// As the forwarder does it: asks, and sends what of these batches is not there.
+  void complete(Sink& sink, std::vector<Batch> batches) {
+    auto standing = sink.resume({});
+    INFO((standing ? "" : standing.error().what));
+    REQUIRE(standing);
+    for (auto& batch : batches) {
+      std::erase_if(batch.records, [&](const StoredRecord& stored) {
+        return standing->checkpoint && stored.sequence <= at(standing->checkpoint->delivered, "telemetry");
+      });
+      standing->landed.strike(batch, BatchMaker::lane_name);
+      batch.islands = standing->landed.beyond(batch.after);
+      commit(sink, batch);
+    }
   }
 
   /// A life of this agent that gets as far as everything written and acknowledged, but not committed.
   std::shared_ptr<Producer> write_without_commit(const Batch& batch) {
-    auto producer = begin();
-    auto topic = producer->topic(settings.kafka.topic, patience());
-    REQUIRE(topic);
-    HeaderWriter headers(settings.agent, HeaderStyle::cloudevents);
-    std::size_t number = 0;
-    for (const auto& stored : batch.records) {
-      Producer::Message message;
-      message.topic = *topic;
-      message.value = stored.record.payload;
-      message.headers = &headers.write(stored, "telemetry");
-      message.number = ++number;
-      REQUIRE(producer->produce(message, patience()));
-    }
-    write_checkpoint(*producer, batch.after);
+    auto producer = start();
+    write(*producer, batch);
     return producer;
   }
-  std::shared_ptr<Producer> begin() {
+  std::shared_ptr<Producer> start() {
     auto producer = Producer::open(settings);
     REQUIRE(producer);
     REQUIRE((*producer)->initialise(patience()));
-    REQUIRE((*producer)->begin());
     return *producer;
   }
-  void write_checkpoint(Producer& producer, const Checkpoint& checkpoint) {
+  /// A transaction as the sink writes it, behind those that `window` knows to be without proof. Gives its partitions.
+  std::vector<TopicPartition> write(Producer& producer, const Batch& batch, bool with_checkpoint = true) {
+    auto writer = BatchWriter::make(settings, BatchMaker::lane_name);
+    REQUIRE(writer);
+    REQUIRE(writer->plan(producer, batch, patience()));
+    for (const auto& partition : writer->partitions()) {
+      if (window.is_clean(partition)) continue;
+      window.clean(partition, ends({partition}).at(partition));
+    }
+    REQUIRE(producer.begin());
+    if (with_checkpoint) write_checkpoint(producer, batch.after, window.note(base, writer->partitions()));
+    REQUIRE(writer->write(producer, batch, clock.wall(), patience()));
+    auto flushed = producer.flush(patience());
+    INFO((flushed ? "" : flushed.error().what));
+    REQUIRE(flushed);
+    return writer->partitions();
+  }
+  Offsets ends(const std::vector<TopicPartition>& partitions) {
+    ClientEvents events;
+    auto client = open_client(Role::uncommitted_reader, settings, events);
+    REQUIRE(client);
+    Offsets found;
+    REQUIRE(becomes_true([&] {
+      auto listed = list_offsets(client->get(), partitions, End::last, 1s);
+      if (listed) found = *listed;
+      return found.size() == partitions.size();
+    }));
+    return found;
+  }
+  std::shared_ptr<Producer> begin() {
+    auto producer = start();
+    REQUIRE(producer->begin());
+    return producer;
+  }
+  void write_checkpoint(Producer& producer, const Checkpoint& checkpoint, const WindowNote& note = {}) {
     auto topic = producer.topic(kCheckpointTopic, patience());
     REQUIRE(topic);
-    auto value = encode_checkpoint(checkpoint, settings.agent, clock.wall());
+    auto value = encode_checkpoint(checkpoint, note, settings.agent, clock.wall());
     Producer::Message message;
-    message.topic = *topic;
+    message.topic = topic->handle;
     message.partition = checkpoint_partition(settings.agent, 16);
     message.key = settings.agent;
     message.value = value;
@@ -102,7 +151,7 @@ class Bench {
     auto scanned = scan_topics(
         {settings.kafka, {settings.kafka.topic}, {}, committed},
         [&](const SeenRecord& record) {
-          REQUIRE(record.name);
+          if (!record.name) return;  // what was written only to be aborted
           ++times[record.name->sequence.value()];
         },
         patience());
@@ -132,15 +181,8 @@ class Bench {
   MemoryNotes notes;
   KafkaSinkSettings settings;
   BatchMaker maker{clock.wall()};
+  Window window;    // of what write() has written
+  Checkpoint base;  // before it
 };
-
-template <class Condition>
-bool becomes_true(Condition condition) {
-  Patience patience(60s, {});
-  do {
-    if (condition()) return true;
-  } while (rest(patience));
-  return false;
-}
 
 }  // namespace penstock::e2e

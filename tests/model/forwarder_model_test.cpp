@@ -55,6 +55,7 @@ struct World {
     if (!opened) FAIL(opened.error().what);
     store = std::move(*opened);
     sink = std::make_unique<FaultySink>(destination, mutant.asks, mutant.looks);
+    destination.lane_name = [this](Lane lane) { return store->name_of(lane); };
     Forwarder::Settings forwarding;
     forwarding.limits.records = pick(1, 40);
     forwarding.idle = std::chrono::milliseconds(0);
@@ -137,15 +138,15 @@ struct World {
   double poison = 0;  // the part of the records that the destination refuses for good
 };
 
-/// Each (epoch, lane, sequence) once and rising; nothing that a gap record says is lost is there as a record.
+/// Each (epoch, lane, sequence) once, and rising within a partition; nothing that a gap record says is lost is there as a record.
 /// Empty when it holds, else what does not.
 std::string broken_promise(const FaultyDestination& destination) {
-  std::map<std::pair<Epoch, Lane>, Sequence> last;
+  std::map<std::tuple<Epoch, Lane, std::size_t>, Sequence> last;
   std::set<std::tuple<Epoch, Lane, std::uint64_t>> seen;
   for (const auto& stored : destination.records()) {
     auto text = "lane " + std::to_string(number(stored.lane)) + " sequence " + std::to_string(stored.sequence.value());
     if (!seen.emplace(stored.epoch, stored.lane, stored.sequence.value()).second) return "twice: " + text;
-    auto& before = last[{stored.epoch, stored.lane}];
+    auto& before = last[{stored.epoch, stored.lane, FaultyDestination::partition_of(stored)}];
     if (stored.sequence < before) return "out of order: " + text;
     before = stored.sequence;
   }
