@@ -129,7 +129,8 @@ KeyTable kafka_keys() {
               "What Kafka's own time stamp says: when it happened, or when it was sent.")
       .key("batch_interval", &KafkaSettings::batch_interval, "The shortest time between two transactions.")
       .between(0ms, 60s)
-      .size("batch_bytes", &KafkaSettings::batch_bytes, "A transaction carries at most about this much payload.")
+      .size("batch_bytes", &KafkaSettings::batch_bytes,
+            "A transaction carries at most about this much payload; on a slow link less, what it moves in 10 s.")
       .between(64 * kKiB, 64 * kMiB)
       .key("batch_records", &KafkaSettings::batch_records, "A transaction carries at most this many records.")
       .between(1, 1e6)

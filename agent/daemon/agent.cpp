@@ -25,6 +25,7 @@ constexpr auto kWriterPatience = 30s;     // a commit on a dying card takes seco
 constexpr auto kForwarderPatience = 30s;  // its longest sleep
 constexpr auto kMendingNews = 10s, kMendingPatience = 120s;
 constexpr auto kHttpRetry = 10s;
+constexpr std::chrono::milliseconds kBatchTime = 10s;
 constexpr auto kDrainStore = 3s, kDrainKafka = 3s, kEndDriver = 3s;
 
 /// The lane of our own records: the one that is served last.
@@ -195,6 +196,7 @@ void Agent::start_forwarder() {
   Forwarder::Settings sending;
   sending.batch_interval = settings_.kafka.batch_interval;
   sending.limits = {settings_.kafka.batch_records, settings_.kafka.batch_bytes};
+  sending.batch_time = std::min(kBatchTime, settings_.kafka.transaction_timeout / 3);
   Forwarder::Writes writes{[this](const Settlement& settlement, std::stop_token stop) {
                              return writer_->settle(settlement, std::move(stop));
                            },
@@ -411,6 +413,7 @@ AgentStatus Agent::status() const {
     now.forks = forwarder.forks;
     now.checkpoints_behind = forwarder.checkpoints_behind;
     now.carried_out_in_part = forwarder.carried_out_in_part;
+    now.batch_bytes = forwarder.batch_bytes;
     if (auto since = forwarder.busy_since.load(); since != 0) now.forwarder_busy = clock_.boottime() - BootTime(since);
   }
   if (sink_.view) now.sink = sink_.view();

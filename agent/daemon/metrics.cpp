@@ -119,6 +119,8 @@ void add_kafka(Families& out, const AgentStatus& status) {
   out.counter("penstock_kafka_resumes_total", "Times Kafka was asked where it stands.", status.resumes);
   out.counter("penstock_kafka_failures_total", "Failed calls to Kafka since the start.", status.failures);
   out.counter("penstock_kafka_forks_total", "Forks found in Kafka's checkpoint since the start.", status.forks);
+  out.gauge("penstock_kafka_batch_limit_bytes", "What a transaction may carry on the present link.",
+            static_cast<double>(status.batch_bytes));
   out.counter("penstock_kafka_carried_out_in_part_total",
               "Times that of the last transactions a part had to be sent again.", status.carried_out_in_part);
   out.counter("penstock_kafka_checkpoints_behind_total",

@@ -88,6 +88,7 @@ std::string to_json(const AgentStatus& status) {
         {"forks", status.forks},
         {"checkpoints_behind", status.checkpoints_behind},
         {"carried_out_in_part", status.carried_out_in_part},
+        {"batch_limit_bytes", status.batch_bytes},
         {"busy_seconds", in_seconds(status.forwarder_busy)}}},
       {"store", store_json(status.store)},
       {"writer",

@@ -41,6 +41,7 @@ struct AgentStatus {
   bool connected = false;
   std::uint64_t sent_commits = 0, sent_records = 0, sent_gaps = 0, resumes = 0, failures = 0, forks = 0;
   std::uint64_t checkpoints_behind = 0, carried_out_in_part = 0;
+  std::uint64_t batch_bytes = 0;               // what the link lets a transaction carry
   std::chrono::microseconds forwarder_busy{};  // how long the present call or sleep has lasted
   SinkView sink;
 

@@ -27,6 +27,7 @@ Forwarder::Forwarder(Store& store, Sink& sink, Writes writes, const Clock& clock
       writes_(std::move(writes)),
       clock_(clock),
       settings_(settings),
+      size_(settings.limits, settings.batch_time),
       backoff_(settings.backoff_first) {}
 
 Result<void> Forwarder::run(std::stop_token stop) {
@@ -76,7 +77,8 @@ Result<void> Forwarder::ask(std::stop_token stop) {
 Result<void> Forwarder::send(std::stop_token stop) {
   mark_busy();
   std::uint64_t seen = store_.durable().value();  // before reading, so that no rise is slept through
-  auto limits = settings_.limits;
+  auto limits = size_.limits();
+  status_.batch_bytes = limits.bytes;
   if (narrow_ != 0) limits.records = std::min(limits.records, narrow_);
   auto batch = store_.read(limits, unproven_ ? &*unproven_ : nullptr);
   if (!batch) {
@@ -101,6 +103,8 @@ Result<void> Forwarder::send(std::stop_token stop) {
     batch->after.runs = runs_up_to(history, history.last);
   }
 
+  std::size_t bytes = 0;
+  for (const auto& stored : batch->records) bytes += stored.record.bytes();
   BootTime began = clock_.boottime();
   if (auto committed = sink_.commit(*batch, stop); !committed) {
     certain_ = false;  // it may have landed or not, now or later: only the destination knows
@@ -108,9 +112,11 @@ Result<void> Forwarder::send(std::stop_token stop) {
       return narrow(*batch, committed.error().what, stop);
     }
     if (committed.error().fault == Fault::broken) return committed;
+    size_.failed();
     back_off(committed.error().what, stop);
     return {};
   }
+  size_.committed(bytes, clock_.boottime() - began, batch->more);
   unproven_ = batch->after;
   failed_proofs_ = 0;
   set_aside_in_a_row_ = 0;

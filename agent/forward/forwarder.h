@@ -16,6 +16,7 @@
 #include <stop_token>
 #include <string>
 
+#include "agent/forward/batch_size.h"
 #include "agent/forward/sink.h"
 #include "buffer/clock.h"
 #include "buffer/store.h"
@@ -27,6 +28,7 @@ struct ForwarderStatus {
   std::atomic<bool> connected{false};  // the last call into the sink succeeded
   std::atomic<std::uint64_t> commits{0}, records{0}, gaps{0}, resumes{0}, failures{0}, forks{0};
   std::atomic<std::uint64_t> set_aside{0}, checkpoints_behind{0};  // Kafka has lost what was proven to be there
+  std::atomic<std::uint64_t> batch_bytes{0};                       // what the link lets a batch have at most
   std::atomic<std::uint64_t> carried_out_in_part{0};               // transactions of which some records were missing
   /// BootTime in microseconds at which the present call into the sink, or sleep, began.
   std::atomic<std::int64_t> busy_since{0};
@@ -37,6 +39,7 @@ class Forwarder {
   struct Settings {
     std::chrono::milliseconds batch_interval{500};  // the shortest time between two commits
     BatchLimits limits;
+    std::chrono::milliseconds batch_time{10'000};  // a batch is no more than the link moves in that time
     std::chrono::milliseconds backoff_first{500}, backoff_most{30'000};
     std::chrono::milliseconds idle{1'000};  // with nothing to send for so long, what was sent last is proven
     int proofs = 30;                        // that may fail in a row before the destination is asked again
@@ -80,6 +83,7 @@ class Forwarder {
   std::optional<Checkpoint> unproven_;  // what was committed last; none: there is proof of all
   Landed landed_;                       // what the destination held when it was asked, above what it had taken whole
   int failed_proofs_ = 0;
+  BatchSize size_;
   std::size_t narrow_ = 0;      // records in a batch at most, while one that is refused is looked for; 0: as usual
   bool waited_ = false;         // before the record at hand is set aside
   int set_aside_in_a_row_ = 0;  // without a commit between them
