@@ -9,8 +9,8 @@ import subprocess
 import threading
 import time
 
-from harness import Kafka, Penstock, expect, need, run, stage, wait_until
-from rows import Rows, config, prove
+from harness import Kafka, expect, need, run, stage, wait_until
+from rows import prove, start_agent
 
 TRANSACTION_TIMEOUT, LOOKED_FOR_EVERY, SLACK = 10, 0.5, 2.0
 TOPIC = "blackout"
@@ -39,12 +39,7 @@ def test():
         kafka = Kafka(folder, relay=True)
         parts.append(kafka)
         kafka.start()
-        kafka.create_topic(TOPIC)
-        penstock = Penstock(folder, config(folder, "gw-blackout", kafka.bootstrap, TOPIC))
-        parts.append(penstock)
-        penstock.start()
-        penstock.wait_ready()
-        rows = Rows(penstock)
+        penstock, rows = start_agent(kafka, folder, parts, "gw-blackout", TOPIC, partitions=1)
         rows.give(500)
         rows.wait_drained()
         before = penstock.status()["kafka"]

@@ -16,8 +16,8 @@ import argparse
 import random
 import time
 
-from harness import Kafka, Penstock, expect, need, run, stage
-from rows import Rows, config, prove
+from harness import Kafka, expect, need, run, stage
+from rows import prove, start_agent
 
 TRANSACTION_TIMEOUT = 10
 PARTITIONS = 6
@@ -138,13 +138,7 @@ def expect_alive(penstock):
 def one_seed(kafka, folder, parts, seed, arguments):
     agent, topic = f"chaos-{seed}", f"chaos.{seed}"
     print(f"seed {seed}: {arguments.records} rows in {arguments.seconds} s", flush=True)
-    kafka.create_topic(topic, PARTITIONS)
-    penstock = Penstock(folder, config(folder, agent, kafka.bootstrap, topic), name=agent)
-    parts.append(penstock)
-    penstock.start()
-    penstock.wait_ready()
-    rows = Rows(penstock)
-    parts.append(rows)
+    penstock, rows = start_agent(kafka, folder, parts, agent, topic, partitions=PARTITIONS)
     rows.start(arguments.records, arguments.seconds)
 
     chaos = Chaos(kafka, penstock, random.Random(seed))

@@ -11,7 +11,7 @@ import subprocess
 import threading
 import time
 
-from harness import Failed, expect, wait_until
+from harness import Failed, Penstock, expect, wait_until
 
 STREAMS = 24
 CONFIG = """
@@ -44,6 +44,18 @@ def config(folder, agent, bootstrap, topic, **properties):
     state.mkdir()
     return CONFIG.format(agent=agent, state=state, topic=topic, brokers=", ".join(f'"{broker}"' for broker in bootstrap.split(",")),
                          properties="\n".join(f'"{name.replace("_", ".")}" = {value}' for name, value in properties.items()))
+
+
+def start_agent(kafka, folder, parts, name, topic, listener="client", partitions=3, **properties):
+    """A running agent of that name, whose topic is there, and its rows."""
+    kafka.create_topic(topic, partitions)
+    penstock = Penstock(folder, config(folder, name, kafka.listeners[listener], topic, **properties), name=name)
+    parts.append(penstock)
+    penstock.start()
+    penstock.wait_ready()
+    rows = Rows(penstock)
+    parts.append(rows)
+    return penstock, rows
 
 
 def row(n):
