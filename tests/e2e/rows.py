@@ -101,9 +101,9 @@ class Rows:
     def start(self, total, seconds):
         """A thread that brings in rows evenly, so that there are `total` after `seconds`, and then ends when all are stored."""
         def work():
-            begin = time.monotonic()
+            begin, first = time.monotonic(), self.count
             while not self.given_up.is_set():
-                due = min(total, int(total * (time.monotonic() - begin) / seconds))
+                due = min(total, first + int((total - first) * (time.monotonic() - begin) / seconds))
                 self.add(max(0, due - self.count))
                 if self.bring_in() and self.count == total:
                     return
