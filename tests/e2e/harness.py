@@ -18,6 +18,8 @@ import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 RIG = HERE / "kafka" / "rig"
+sys.path.insert(0, str(HERE / "kafka"))
+import wire  # noqa: E402
 SKIPPED = 77
 
 
@@ -103,17 +105,32 @@ class Process:
 
 
 class Kafka:
-    def __init__(self, folder, version="4", brokers=1):
+    """A cluster. `relay`: clients reach it through a bad link (tell()); `secure`: the listeners of `rig start --secure` too."""
+
+    def __init__(self, folder, version="4", brokers=1, relay=False, secure=False, seconds=1800, properties=()):
         self.folder = folder / f"kafka-{version}"
-        self.version, self.brokers = version, brokers
+        self.options = ["--version", version, "--brokers", str(brokers), "--for", str(seconds), "--owner", str(os.getpid())]
+        self.options += ["--relay"] * relay + ["--secure"] * secure + [word for text in properties for word in ("--property", text)]
         self.bootstrap = None
 
     def start(self):
-        self.bootstrap = self._rig("start", "--version", self.version, "--brokers", str(self.brokers), "--owner", str(os.getpid()))
+        self.bootstrap = self._rig("start", *self.options)
+        state = json.loads((self.folder / "rig.json").read_text())
+        self.listeners = state["bootstrap"]
+        self.ports = {node["id"]: node["internal"] for node in state["nodes"]}
         return self
 
     def kill(self, n=1):
         self._rig("kill", arguments=[str(n)])
+
+    def terminate(self, n=1):
+        self._rig("terminate", arguments=[str(n)])
+
+    def pause(self, n=1):
+        self._rig("pause", arguments=[str(n)])
+
+    def go_on(self, n=1):
+        self._rig("continue", arguments=[str(n)])
 
     def restart(self, n=1):
         self._rig("restart", arguments=[str(n)])
@@ -121,6 +138,45 @@ class Kafka:
     def stop(self):
         if self.bootstrap:
             self._rig("stop")
+
+    def tell(self, words):
+        """A command for the relay, and its answer."""
+        with contextlib.closing(socket.socket(socket.AF_UNIX)) as link:
+            link.settimeout(10)
+            link.connect(str(self.folder / "relay.sock"))
+            link.sendall(words.encode() + b"\n")
+            answer = json.loads(link.makefile().readline())
+        if "error" in answer:
+            raise Failed(f"relay: {answer['error']}")
+        return answer
+
+    # --- asked of the brokers themselves, past the relay
+
+    def metadata(self, topics=None):
+        """As wire.metadata, of the first broker that answers."""
+        for port in self.ports.values():
+            with contextlib.suppress(OSError, wire.struct.error):
+                return wire.metadata(port, topics)
+        return {}, {}
+
+    def in_sync(self):
+        """Every broker is there, and every replica of every partition, its leader and all."""
+        brokers, topics = self.metadata()
+        return len(brokers) == len(self.ports) and all(
+            leader >= 0 and len(in_sync) == len(replicas) for partitions in topics.values() for leader, replicas, in_sync in partitions.values())
+
+    def wait_in_sync(self, seconds=90):
+        wait_until(self.in_sync, lambda: f"all replicas to be in sync; the brokers say {self.metadata()}", seconds, 0.1)
+
+    def create_topic(self, name, partitions=1, **settings):
+        wire.create_topic(self.ports[1], name, partitions, len(self.ports), **settings)
+        wait_until(lambda: len(self.metadata([name])[1].get(name, ())) == partitions and self.in_sync(), f"topic {name} to be there", 30)
+
+    def end(self, topic, partition, committed=False):
+        """Where readers of that partition end, as its leader says; None while there is no answer."""
+        with contextlib.suppress(OSError, wire.struct.error, wire.Refused, KeyError):
+            return wire.end_offset(self.ports[self.metadata([topic])[1][topic][partition][0]], topic, partition, committed)
+        return None
 
     def _rig(self, verb, *options, arguments=()):
         done = subprocess.run([str(RIG), verb, *options, str(self.folder), *arguments], capture_output=True, text=True, timeout=240)
