@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <cstdio>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -19,6 +20,7 @@ namespace {
 struct VerifyOptions {
   std::vector<std::string> brokers, topics, properties, agents, lanes;
   double timeout_seconds = 300;
+  Delivery delivery = Delivery::exactly_once;
   bool json = false;
 };
 
@@ -43,6 +45,7 @@ nlohmann::json lane_json(const LaneProof& lane) {
                          {"missing_ranges", std::move(ranges)},
                          {"doubled", lane.doubled},
                          {"out_of_order", lane.out_of_order},
+                         {"repeated", lane.repeated},
                          {"given_up", lane.given_up},
                          {"never_numbered", lane.never_numbered},
                          {"contradicted", lane.contradicted},
@@ -67,6 +70,7 @@ void print_text(const ClusterProof& proof) {
                lane.first_seen.value(), lane.last_seen.value());
     if (lane.checkpoint) fmt::print(", checkpoint {}", lane.checkpoint->value());
     fmt::print(": {} missing, {} doubled, {} out of order", lane.missing, lane.doubled, lane.out_of_order);
+    if (lane.repeated != 0) fmt::print(", {} repeated, which readers skip", lane.repeated);
     if (lane.given_up != 0) fmt::print(", {} given up and accounted for", lane.given_up);
     if (lane.never_numbered != 0) fmt::print(", {} refused before they had a number", lane.never_numbered);
     if (lane.contradicted != 0) fmt::print(", {} given up although they are there", lane.contradicted);
@@ -92,6 +96,7 @@ int run_verify(const VerifyOptions& options) {
   settings.topics = options.topics;
   settings.agents = options.agents;
   settings.lanes = options.lanes;
+  settings.delivery = options.delivery;
   for (const auto& property : options.properties) {
     auto equals = property.find('=');
     if (equals == std::string::npos || equals == 0) {
@@ -124,6 +129,13 @@ void add_verify(CLI::App& app, int& status) {
   app.add_option("--property", options->properties, "NAME=VALUE for librdkafka (TLS, SASL); may be repeated");
   app.add_option("--agent", options->agents, "judge only this agent; may be repeated");
   app.add_option("--lane", options->lanes, "judge only this lane; may be repeated");
+  static const std::map<std::string, Delivery> deliveries = {{"exactly_once", Delivery::exactly_once},
+                                                             {"at_least_once", Delivery::at_least_once}};
+  app.add_option(
+         "--delivery", options->delivery,
+         "exactly_once: each record is there once (the default); at_least_once: each is taken once by a reader that "
+         "skips, in a partition, every sequence not above the last it took of (agent, epoch, lane)")
+      ->transform(CLI::CheckedTransformer(deliveries).description("exactly_once|at_least_once"));
   app.add_option("--timeout", options->timeout_seconds, "seconds to read it all in (300)")
       ->check(CLI::Range(1, 86'400));
   app.add_flag("--json", options->json, "the result as JSON");

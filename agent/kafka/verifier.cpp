@@ -54,6 +54,10 @@ void Verifier::record(std::string_view topic, std::int32_t partition, const Reco
   if (!wanted(name.agent, name.lane)) return;
   Lane& lane = lanes_[{name.agent, name.epoch, name.lane}];
   auto& newest = lane.newest[std::string(topic) + '/' + std::to_string(partition)];
+  if (settings_.delivery == Delivery::at_least_once && name.sequence <= newest) {
+    ++lane.repeated;  // one that was never taken is missing in the end
+    return;
+  }
   if (!lane.seen.add(name.sequence)) {
     ++lane.doubled;
   } else if (name.sequence < newest) {
@@ -78,11 +82,13 @@ LaneProof Verifier::prove_lane(const Key& key, const Lane& lane) const {
   proof.agent = agent;
   proof.epoch = epoch;
   proof.lane = name;
+  proof.delivery = settings_.delivery;
   proof.first_seen = lane.seen.first();
   proof.last_seen = lane.seen.last();
   proof.records = lane.seen.size();
   proof.doubled = lane.doubled;
   proof.out_of_order = lane.out_of_order;
+  proof.repeated = lane.repeated;
   proof.given_up = lane.given_up.size();
   proof.never_numbered = lane.never_numbered;
   proof.contradicted = SequenceBitmap::common(lane.seen, lane.given_up);

@@ -4,6 +4,10 @@
 // The order of telling matters once: the checkpoints must have been read before the records, so that nothing they speak
 // of can be newer than what was read. Memory: about one bit a record in the worst case (SequenceBitmap).
 //
+// What was sent at_least_once is judged as its readers see it, who skip in each partition every sequence not above the last
+// they took of (agent, epoch, lane): what the rule skips is counted, and what it takes must be everything, each once. A gap
+// record may then speak of records that are there: whoever gave them up did not know that Kafka had them.
+//
 // One thread.
 #pragma once
 
@@ -19,6 +23,7 @@
 #include "agent/kafka/messages.h"
 #include "agent/kafka/sequence_bitmap.h"
 #include "buffer/history.h"
+#include "config/settings.h"
 
 namespace penstock {
 
@@ -26,11 +31,13 @@ namespace penstock {
 struct LaneProof {
   std::string agent, lane;
   Epoch epoch;
+  Delivery delivery = Delivery::exactly_once;  // as which it was judged
   std::optional<Sequence> checkpoint;  // up to which everything must be there; none: no checkpoint speaks of this epoch
   Sequence from;                       // from which on everything must be there
   Sequence first_seen, last_seen;      // 0: none
   std::uint64_t records = 0;           // different ones
   std::uint64_t doubled = 0, out_of_order = 0;
+  std::uint64_t repeated = 0;        // at_least_once: skipped by the rule
   std::uint64_t given_up = 0;        // numbered, and accounted for by gap records
   std::uint64_t never_numbered = 0;  // given up before they had a number
   std::uint64_t contradicted = 0;    // in Kafka, and in a gap record too
@@ -38,7 +45,10 @@ struct LaneProof {
   std::uint64_t missing = 0;
   std::vector<SequenceBitmap::Range> missing_ranges;  // the first 100
 
-  bool holds() const { return missing == 0 && doubled == 0 && out_of_order == 0 && contradicted == 0; }
+  bool holds() const {
+    return missing == 0 && doubled == 0 && out_of_order == 0 &&
+           (contradicted == 0 || delivery == Delivery::at_least_once);
+  }
 };
 
 struct ClusterProof {
@@ -55,6 +65,7 @@ class Verifier {
     std::vector<std::string> agents, lanes;  // only these; empty: all
     /// The topics no longer hold their first records: judge from the first that is seen.
     bool trimmed = false;
+    Delivery delivery = Delivery::exactly_once;
   };
   explicit Verifier(Settings settings) : settings_(std::move(settings)) {}
   void set_trimmed() { settings_.trimmed = true; }
@@ -72,7 +83,7 @@ class Verifier {
   using Key = std::tuple<std::string, Epoch, std::string>;  // agent, epoch, lane
   struct Lane {
     SequenceBitmap seen, given_up;
-    std::uint64_t doubled = 0, out_of_order = 0, never_numbered = 0;
+    std::uint64_t doubled = 0, out_of_order = 0, repeated = 0, never_numbered = 0;
     std::map<std::string, Sequence> newest;  // per topic and partition
   };
   bool wanted(const std::string& agent, const std::string& lane) const;

@@ -39,7 +39,7 @@ Result<void> tell_checkpoints(const VerifySettings& settings, const Patience& pa
 }  // namespace
 
 Result<ClusterProof> verify_cluster(const VerifySettings& settings, const Patience& patience) {
-  Verifier verifier({settings.agents, settings.lanes, false});
+  Verifier verifier({settings.agents, settings.lanes, false, settings.delivery});
   // First these: what they speak of lies before the ends that the second reading goes up to.
   if (auto told = tell_checkpoints(settings, patience, verifier); !told) return told.error();
 

@@ -16,6 +16,7 @@ struct VerifySettings {
   KafkaSettings kafka;              // brokers and properties
   std::vector<std::string> topics;  // names or ^expressions; our own two are left out
   std::vector<std::string> agents, lanes;
+  Delivery delivery = Delivery::exactly_once;
 };
 
 /// An error: no proof could be made, for or against.

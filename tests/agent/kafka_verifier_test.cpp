@@ -153,6 +153,136 @@ TEST_CASE("only the agents and lanes asked for are judged") {
   CHECK(told.verifier.prove().lanes.empty());
 }
 
+Verifier::Settings at_least_once() { return {{}, {}, false, Delivery::at_least_once}; }
+
+TEST_CASE("at least once: what a partition repeats is counted, and the proof holds") {
+  auto lane = Told(at_least_once()).checkpoint(10).records(1, 7).records(4, 10).records(10, 10).lane();
+  CHECK(lane.holds());
+  CHECK(lane.records == 10);
+  CHECK(lane.repeated == 5);
+  CHECK_FALSE(Told().checkpoint(10).records(1, 7).records(4, 10).lane().holds());
+}
+
+TEST_CASE("at least once: a copy in another partition is taken twice, and that does not hold") {
+  auto lane = Told(at_least_once()).checkpoint(10).records(1, 10).records(4, 5, 1).lane();
+  CHECK(lane.doubled == 2);
+  CHECK(!lane.holds());
+}
+
+TEST_CASE("at least once: what comes behind a higher sequence is skipped, so it is missing") {
+  auto lane = Told(at_least_once()).checkpoint(10).records(1, 4).records(6, 10).records(5, 5).lane();
+  CHECK(lane.missing == 1);
+  CHECK(lane.repeated == 1);
+  CHECK(!lane.holds());
+}
+
+TEST_CASE("at least once: a gap record may speak of what is there all the same") {
+  auto lane = Told(at_least_once()).checkpoint(10).records(1, 10).gap(8, 12).lane();
+  CHECK(lane.contradicted == 3);
+  CHECK(lane.holds());
+}
+
+/// What partitions hold, in the order they were written, after a producer that begins again now and then behind the last
+/// sequence it surely knows to be there; and what a bad one may have done to it.
+struct History {
+  struct Entry {
+    std::int32_t partition;
+    std::uint64_t sequence;
+  };
+  std::vector<Entry> log;
+  std::uint64_t last;
+
+  static constexpr std::int32_t kPartitions = 4;
+
+  explicit History(std::mt19937& random) {
+    auto upto = [&](std::uint64_t most) { return std::uniform_int_distribution<std::uint64_t>(0, most)(random); };
+    last = 1 + upto(200);
+    std::vector<std::int32_t> home(last + 1);
+    for (auto& partition : home) partition = static_cast<std::int32_t>(upto(kPartitions - 1));
+    std::uint64_t known = 0;  // all up to here are there for sure
+    while (known < last) {
+      // One life: each partition gets a prefix of what is sent to it, interleaved with the others as it happens.
+      auto end = known + 1 + upto(last - known - 1);
+      std::vector<std::vector<std::uint64_t>> sent(kPartitions);
+      for (auto sequence = known + 1; sequence <= end; ++sequence) {
+        sent[static_cast<std::size_t>(home[sequence])].push_back(sequence);
+      }
+      auto lowest_lost = end + 1;
+      bool dies = upto(2) != 0;
+      for (auto& each : sent) {
+        if (!dies || each.empty()) continue;
+        auto kept = upto(each.size());
+        if (kept < each.size()) lowest_lost = std::min(lowest_lost, each[kept]);
+        each.resize(kept);
+      }
+      std::vector<std::size_t> at(kPartitions);
+      for (auto left = sent[0].size() + sent[1].size() + sent[2].size() + sent[3].size(); left > 0;) {
+        auto partition = upto(kPartitions - 1);
+        if (at[partition] == sent[partition].size()) continue;
+        log.push_back({static_cast<std::int32_t>(partition), sent[partition][at[partition]++]});
+        --left;
+      }
+      // Acknowledgements may be lost, too: less is known than is there.
+      known += upto(lowest_lost - 1 - known);
+      if (!dies) known = end;
+    }
+  }
+
+  void damage(std::mt19937& random) {
+    auto one = std::uniform_int_distribution<std::size_t>(0, log.size() - 1)(random);
+    switch (std::uniform_int_distribution<>(0, 2)(random)) {
+      case 0: log.erase(log.begin() + static_cast<std::ptrdiff_t>(one)); break;
+      case 1: std::swap(log[one], log[std::uniform_int_distribution<std::size_t>(0, log.size() - 1)(random)]); break;
+      case 2: log[one].partition = (log[one].partition + 1) % kPartitions; break;
+    }
+  }
+};
+
+TEST_CASE("at least once: the proof agrees with a reader that keeps everything, on random histories") {
+  auto seed = std::random_device{}();
+  INFO("seed " << seed);
+  std::mt19937 random(seed);
+  int held = 0, failed = 0;
+  for (int round = 0; round < 400; ++round) {
+    History history(random);
+    bool damaged = round % 2 == 1;
+    if (damaged) history.damage(random);
+    // The naive reader: the last taken of each partition, and all that was taken.
+    std::vector<std::uint64_t> newest(History::kPartitions);
+    std::multiset<std::uint64_t> taken;
+    std::uint64_t skipped = 0;
+    Told told(at_least_once());
+    told.checkpoint(history.last);
+    for (const auto& [partition, sequence] : history.log) {
+      told.records(sequence, sequence, partition);
+      auto& last = newest[static_cast<std::size_t>(partition)];
+      if (sequence <= last) {
+        ++skipped;
+        continue;
+      }
+      last = sequence;
+      taken.insert(sequence);
+    }
+    std::uint64_t missing = 0, doubled = 0;
+    for (std::uint64_t sequence = 1; sequence <= history.last; ++sequence) {
+      auto times = taken.count(sequence);
+      missing += times == 0;
+      if (times > 1) doubled += times - 1;
+    }
+    auto lane = told.lane();
+    INFO("round " << round << ", " << history.log.size() << " entries, last " << history.last);
+    REQUIRE(lane.missing == missing);
+    REQUIRE(lane.doubled == doubled);
+    REQUIRE(lane.repeated == skipped);
+    REQUIRE(lane.out_of_order == 0);
+    REQUIRE(lane.holds() == (missing == 0 && doubled == 0));
+    if (!damaged) REQUIRE(lane.holds());
+    ++(lane.holds() ? held : failed);
+  }
+  CHECK(held >= 200);
+  CHECK(failed > 20);
+}
+
 TEST_CASE("a set of sequences agrees with a plain one on random operations") {
   auto seed = std::random_device{}();
   INFO("seed " << seed);
