@@ -86,7 +86,8 @@ void Landed::keep(const History& ours) {
   };
   std::erase_if(counts_, [&](const auto& count) { return !is_ours(count.first); });
   for (auto& [name, ranges] : ranges_) {
-    const auto& [epoch, lane] = name;
+    const Epoch& epoch = name.first;
+    const std::string& lane = name.second;
     std::erase_if(ranges, [&](const auto& range) {
       Sequence first(range.first), last(range.second);
       return first > at(ours.last, lane) || (ours.epoch_of(lane, first) != epoch && ours.epoch_of(lane, last) != epoch);
