@@ -119,13 +119,15 @@ std::string encode_checkpoint(const Checkpoint& checkpoint, std::string_view age
   for (const auto& entry : checkpoint.runs) {
     runs.push_back({{"run", entry.run.hex()}, {"epoch", entry.epoch.hex()}, {"first", positions_json(entry.first)}});
   }
-  return dump({{"version", kMessageVersion},
+  Json json = {{"version", kMessageVersion},
                {"agent", agent},
                {"epoch", checkpoint.epoch.hex()},
                {"time", rfc3339(now)},
                {"delivered", positions_json(checkpoint.delivered)},
                {"ledger", checkpoint.ledger},
-               {"runs", std::move(runs)}});
+               {"runs", std::move(runs)}};
+  if (checkpoint.writer != Run()) json["writer"] = checkpoint.writer.hex();
+  return dump(json);
 }
 
 Result<Checkpoint> decode_checkpoint(std::string_view text, std::string_view agent) {
@@ -137,6 +139,7 @@ Result<Checkpoint> decode_checkpoint(std::string_view text, std::string_view age
   checkpoint.epoch = members.id<Epoch>("epoch");
   checkpoint.delivered = members.positions("delivered");
   checkpoint.ledger = members.number("ledger");
+  if (members.has("writer")) checkpoint.writer = members.id<Run>("writer");  // older ones do not say
   const Json* runs = members.array("runs");
   if (!members.wrong().empty()) return rejected(members.wrong());
   if (written_for != agent) {
