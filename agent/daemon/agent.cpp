@@ -159,7 +159,7 @@ void Agent::start_writer() {
 }
 
 Result<void> Agent::make_sink() {
-  auto made = make_sink_({*store_, *notes_, clock_});
+  auto made = make_sink_({*store_, *notes_, clock_, settings_.agent.status_interval});
   if (!made) return made.error();
   sink_ = std::move(*made);
   return {};

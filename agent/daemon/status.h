@@ -20,6 +20,8 @@ struct SinkView {
   std::string doing;                          // the step that is under way; empty: none
   std::string error;                          // what is wrong now; empty when nothing is
   std::map<std::string, std::string> topics;  // that cannot be written to now, and why
+  bool duplicate_id = false;                  // another living agent has our id: nothing is sent
+  std::uint64_t producers = 0;                // made since the start: each fences the one before it
 };
 
 struct AgentStatus {

@@ -13,6 +13,7 @@
 #include "agent/kafka/producer.h"
 #include "agent/kafka/template.h"
 #include "agent/kafka/topics.h"
+#include "agent/kafka/twin_lookout.h"
 
 namespace penstock {
 namespace {
@@ -44,6 +45,7 @@ struct KafkaSink::Inside {
         lanes(std::move(names)),
         notes(kept),
         clock(time),
+        lookout(settings, time),
         topic_template(std::move(topic)),
         key_template(std::move(key)),
         headers(given.agent, given.kafka.headers) {}
@@ -66,6 +68,7 @@ struct KafkaSink::Inside {
   const LaneNames lanes;
   Notes& notes;
   const Clock& clock;
+  TwinLookout lookout;
   const Template topic_template, key_template;
   HeaderWriter headers;
 
@@ -121,6 +124,7 @@ KafkaSinkStatus KafkaSink::status() const {
   std::lock_guard lock(inside_->mutex);
   auto status = inside_->status;
   status.doing = inside_->doing.load();
+  status.duplicate_id = inside_->lookout.duplicate();
   return status;
 }
 
@@ -138,6 +142,8 @@ void KafkaSink::Inside::tell(const Result& result) {
 Result<std::optional<Checkpoint>> KafkaSink::Inside::resume(const Patience& patience) {
   // One that has been in use begins anew: asking means doubt. One that got no further than initialise() goes on.
   if (std::exchange(ready, false)) producer.reset();
+  doing = "looking for another agent with this id";
+  if (auto clear = lookout.clear(parse_place(notes.get(kPlaceNote)), patience); !clear) return clear.error();
   if (!producer) {
     auto opened = Producer::open(settings);
     if (!opened) return transient(opened.error().what);
