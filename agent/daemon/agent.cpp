@@ -391,6 +391,7 @@ AgentStatus Agent::status() const {
     now.http = http_address_;
   }
   now.store = store_->status();
+  if (const auto& mended = store_->mended()) now.mended = describe(*mended);
   const auto& writer = writer_->status();
   now.writer_turned = clock_.boottime() - BootTime(writer.last_turn.load());
   now.writer_commits = writer.commits;

@@ -32,6 +32,7 @@ struct AgentStatus {
   std::chrono::microseconds uptime{};
   bool synchronised = false;
   StoreStatus store;
+  std::string mended;  // what had to be done before the store could be opened; empty: nothing
 
   std::chrono::microseconds writer_turned{};  // ago
   std::uint64_t writer_commits = 0, writer_records = 0;

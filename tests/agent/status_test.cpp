@@ -54,6 +54,7 @@ TEST_CASE("status is one line of JSON, whatever drivers and brokers say") {
   CHECK(body["kafka"]["duplicate_id"] == true);
   CHECK(body["kafka"]["producers"] == 4);
   CHECK(body["store"]["given_up"]["evicted"] == 55);
+  CHECK(body["store"]["mended"].is_null());
   CHECK(body["drivers"][0]["events"]["reconnects"] == 3);
   CHECK(body["drivers"][0]["state"] == "running");
 }
