@@ -62,6 +62,7 @@ Digest digest_of(const Checkpoint& checkpoint) {
     text += '\n' + entry.run.hex() + entry.epoch.hex();
     add(entry.first);
   }
+  if (checkpoint.writer != Run()) text += "\n" + checkpoint.writer.hex();
   XXH128_canonical_t hash;
   XXH128_canonicalFromHash(&hash, XXH3_128bits(text.data(), text.size()));
   Digest digest;
@@ -98,28 +99,37 @@ std::vector<RunEntry> runs_up_to(const History& history, const Positions& delive
   return chosen;
 }
 
-Settlement settle(const History& ours, const std::optional<Checkpoint>& checkpoint) {
+bool ours(const History& history, const Checkpoint& checkpoint) {
+  if (checkpoint.runs.empty()) return true;
+  // A copy may have sent nothing of its own runs yet and still have overwritten our checkpoint: its epoch betrays it.
+  bool our_epoch = std::any_of(history.epochs.begin(), history.epochs.end(),
+                               [&](const EpochEntry& entry) { return entry.epoch == checkpoint.epoch; });
+  auto known = index_of(history.runs, checkpoint.runs.back().run);
+  return our_epoch && known && reaches(end_of(history.runs, *known, history.last), checkpoint.delivered);
+}
+
+bool written_here(const History& history, const Checkpoint& checkpoint) {
+  if (!history.epochs.empty() && history.epochs.back().forked_from == digest_of(checkpoint)) return true;
+  return ours(history, checkpoint) && (checkpoint.writer == Run() || index_of(history.runs, checkpoint.writer));
+}
+
+Settlement settle(const History& history, const std::optional<Checkpoint>& checkpoint) {
   Settlement result;
-  result.delivered = ours.delivered;
+  result.delivered = history.delivered;
 
   if (!checkpoint || checkpoint->runs.empty()) {
-    result.checkpoint_behind =
-        std::any_of(ours.delivered.begin(), ours.delivered.end(), [](const auto& e) { return e.second > Sequence(); });
+    result.checkpoint_behind = std::any_of(history.delivered.begin(), history.delivered.end(),
+                                           [](const auto& e) { return e.second > Sequence(); });
     if (result.checkpoint_behind) result.why = "Kafka has no checkpoint of this agent: going on from our own marks";
     return result;
   }
 
   const auto& theirs = checkpoint->runs;
-  const Run& newest = theirs.back().run;
-  auto known = index_of(ours.runs, newest);
-  // A copy may have sent nothing of its own runs yet and still have overwritten our checkpoint: its epoch betrays it.
-  bool our_epoch = std::any_of(ours.epochs.begin(), ours.epochs.end(),
-                               [&](const EpochEntry& entry) { return entry.epoch == checkpoint->epoch; });
-  if (our_epoch && known && reaches(end_of(ours.runs, *known, ours.last), checkpoint->delivered)) {
+  if (ours(history, *checkpoint)) {
     // Our own checkpoint: the ordinary case.
-    result.delivered = max_of(ours.delivered, checkpoint->delivered);
+    result.delivered = max_of(history.delivered, checkpoint->delivered);
     result.ledger = checkpoint->ledger;
-    result.checkpoint_behind = !reaches(checkpoint->delivered, ours.delivered);
+    result.checkpoint_behind = !reaches(checkpoint->delivered, history.delivered);
     if (result.checkpoint_behind)
       result.why = "the checkpoint in Kafka is older than our own marks: going on from our own";
     return result;
@@ -129,17 +139,18 @@ Settlement settle(const History& ours, const std::optional<Checkpoint>& checkpoi
   // other copy nor we, and nothing of our present epoch can be in Kafka. (To know the run again would not be enough:
   // we may have committed in this epoch, died, and been overwritten by a later checkpoint of that same run.)
   Digest digest = digest_of(*checkpoint);
-  if (!ours.epochs.empty() && ours.epochs.back().forked_from == digest) return result;
+  if (!history.epochs.empty() && history.epochs.back().forked_from == digest) return result;
 
   result.fork = true;
   result.forked_from = digest;
-  result.why = "the checkpoint in Kafka was written by another copy of this store (run " + newest.hex() +
+  result.why = "the checkpoint in Kafka was written by another copy of this store (run " + theirs.back().run.hex() +
                "): what is undelivered moves to a new epoch";
   for (std::size_t i = theirs.size(); i-- > 0;) {
-    auto common = index_of(ours.runs, theirs[i].run);
+    auto common = index_of(history.runs, theirs[i].run);
     if (!common) continue;
-    Positions last_common = min_of(end_of(ours.runs, *common, ours.last), end_of(theirs, i, checkpoint->delivered));
-    result.delivered = max_of(ours.delivered, min_of(checkpoint->delivered, last_common));
+    Positions last_common =
+        min_of(end_of(history.runs, *common, history.last), end_of(theirs, i, checkpoint->delivered));
+    result.delivered = max_of(history.delivered, min_of(checkpoint->delivered, last_common));
     break;
   }
   return result;

@@ -42,6 +42,7 @@ struct Checkpoint {
   std::vector<RunEntry> runs;  // oldest first; the newest 32 that numbered anything up to `delivered`
   Positions delivered;         // per lane, the last sequence up to which Kafka holds everything (or a gap record)
   std::uint64_t ledger = 0;    // the number of the last ledger entry sent as a gap record
+  Run writer{};                // the newest run on the disk of the store that wrote it; zero: it does not say
   bool operator==(const Checkpoint&) const = default;
 };
 inline constexpr std::size_t kCheckpointRuns = 32;
@@ -61,6 +62,15 @@ struct History {
 /// The runs that numbered anything up to `delivered`: the newest kCheckpointRuns of them, oldest first.
 std::vector<RunEntry> runs_up_to(const History& history, const Positions& delivered);
 
+/// A checkpoint that continues this store: its epoch and newest run are known here, and it covers nothing beyond that
+/// run's end here. One without runs says nothing against it.
+bool ours(const History& history, const Checkpoint& checkpoint);
+
+/// Stronger, and only advice: no other living copy of this store can have written it. A copy that sends what both have in
+/// common writes checkpoints that are ours in all but `writer`. The one that made us fork before is as good as our own:
+/// nobody has written one since.
+bool written_here(const History& history, const Checkpoint& checkpoint);
+
 /// What to do about a checkpoint.
 struct Settlement {
   Positions delivered;             // go on after these
@@ -72,6 +82,6 @@ struct Settlement {
 };
 
 /// `checkpoint` absent: Kafka has none for this agent. The rules are those of docs/guarantees.md, "Forks".
-Settlement settle(const History& ours, const std::optional<Checkpoint>& checkpoint);
+Settlement settle(const History& history, const std::optional<Checkpoint>& checkpoint);
 
 }  // namespace penstock

@@ -273,6 +273,9 @@ class BatchReading {
     batch.after.runs = runs_up_to(history_, positions_);
     if (batch.after.runs.empty() && view_.run_stored) batch.after.runs.push_back(history_.runs.back());
     batch.after.epoch = history_.epochs.back().epoch;
+    // Not a run that a crash would make us forget: the checkpoint would look like another's.
+    std::size_t stored = history_.runs.size() - (view_.run_stored ? 0 : 1);
+    if (stored > 0) batch.after.writer = history_.runs[stored - 1].run;
   }
 
   /// Only believed when the snapshot is the one that the view describes: else the writer was simply faster.

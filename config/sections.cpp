@@ -138,6 +138,12 @@ KeyTable kafka_keys() {
       .key("transaction_timeout", &KafkaSettings::transaction_timeout,
            "The brokers abort a transaction that is open for longer; they allow at most transaction.max.timeout.ms.")
       .between(5s, 15min)
+      .key(
+          "duplicate_watch", &KafkaSettings::duplicate_watch,
+          "How long a checkpoint that another copy of this store wrote must stand still before this one takes over; at "
+          "least one and a half times status_interval and batch_interval. If it moves, another living agent has this "
+          "id.")
+      .between(1s, 1h)
       .key("max_topics", &KafkaSettings::max_topics, "More different topics than this are not made.")
       .between(1, 10'000)
       .unit("topics")

@@ -65,6 +65,7 @@ std::string show(const Json& status, Rates& rates) {
 
   const auto& kafka = status.at("kafka");
   std::string link = kafka.value("connected", false) ? "connected" : "away";
+  if (kafka.value("duplicate_id", false)) link = "DUPLICATE ID";
   if (auto error = text(kafka, "error"); !error.empty()) link += ": " + error;
   if (auto doing = text(kafka, "doing"); !doing.empty()) link += fmt::format(" (now: {})", doing);
   out += fmt::format("kafka    {}; {} records delivered in {} transactions{}\n", link, count(kafka, "records"),

@@ -160,7 +160,7 @@ void Agent::start_writer() {
 }
 
 Result<void> Agent::make_sink() {
-  auto made = make_sink_({*store_, *notes_, clock_});
+  auto made = make_sink_({*store_, *notes_, clock_, settings_.agent.status_interval});
   if (!made) return made.error();
   sink_ = std::move(*made);
   return {};
@@ -393,6 +393,7 @@ AgentStatus Agent::status() const {
     now.http = http_address_;
   }
   now.store = store_->status();
+  if (const auto& mended = store_->mended()) now.mended = describe(*mended);
   const auto& writer = writer_->status();
   now.writer_turned = clock_.boottime() - BootTime(writer.last_turn.load());
   now.writer_commits = writer.commits;

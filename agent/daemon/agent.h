@@ -38,6 +38,7 @@ struct SinkParts {
   const Store& store;
   Notes& notes;
   const Clock& clock;
+  std::chrono::milliseconds status_interval;  // an agent with a link writes a checkpoint at least so often
 };
 struct MadeSink {
   std::unique_ptr<Sink> sink;

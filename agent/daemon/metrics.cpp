@@ -127,6 +127,10 @@ void add_kafka(Families& out, const AgentStatus& status) {
               "Times Kafka had forgotten what it had delivered to consumers.", status.checkpoints_behind);
   out.gauge("penstock_kafka_busy_seconds", "How long the forwarder's present call or sleep has lasted.",
             as_seconds(status.forwarder_busy));
+  out.gauge("penstock_kafka_duplicate_id", "1 while nothing is sent because another living agent has this agent's id.",
+            status.sink.duplicate_id ? 1 : 0);
+  out.counter("penstock_kafka_producers_total", "Producers made since the start; each fences the one before it.",
+              status.sink.producers);
   out.gauge("penstock_kafka_unwritable_topics", "Topics that cannot be written to now.", status.sink.topics.size());
 }
 

@@ -19,7 +19,7 @@ StatusJson lane_json(const LaneStatus& lane) {
           {"backlog_records", lane.records}};
 }
 
-StatusJson store_json(const StoreStatus& store) {
+StatusJson store_json(const StoreStatus& store, const std::string& mended) {
   StatusJson given_up = StatusJson::object();
   for (const auto& [cause, count] : store.given_up) given_up[name_of(cause)] = count;
   return {{"epoch", store.epoch.hex()},
@@ -36,7 +36,8 @@ StatusJson store_json(const StoreStatus& store) {
           {"journal_cut_off", store.journal_cut_off},
           {"ledger_entries", store.ledger_entries},
           {"dead_letters", store.dead_letters},
-          {"given_up", given_up}};
+          {"given_up", given_up},
+          {"mended", mended.empty() ? StatusJson() : StatusJson(mended)}};
 }
 
 StatusJson driver_json(const DriverStatus& driver) {
@@ -79,18 +80,20 @@ std::string to_json(const AgentStatus& status) {
        {{"connected", status.connected},
         {"doing", status.sink.doing},
         {"error", status.sink.error},
+        {"duplicate_id", status.sink.duplicate_id},
         {"topics", topics},
         {"commits", status.sent_commits},
         {"records", status.sent_records},
         {"gaps", status.sent_gaps},
         {"resumes", status.resumes},
+        {"producers", status.sink.producers},
         {"failures", status.failures},
         {"forks", status.forks},
         {"checkpoints_behind", status.checkpoints_behind},
         {"carried_out_in_part", status.carried_out_in_part},
         {"batch_limit_bytes", status.batch_bytes},
         {"busy_seconds", in_seconds(status.forwarder_busy)}}},
-      {"store", store_json(status.store)},
+      {"store", store_json(status.store, status.mended)},
       {"writer",
        {{"turned_seconds_ago", in_seconds(status.writer_turned)},
         {"commits", status.writer_commits},

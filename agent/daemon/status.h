@@ -20,6 +20,8 @@ struct SinkView {
   std::string doing;                          // the step that is under way; empty: none
   std::string error;                          // what is wrong now; empty when nothing is
   std::map<std::string, std::string> topics;  // that cannot be written to now, and why
+  bool duplicate_id = false;                  // another living agent has our id: nothing is sent
+  std::uint64_t producers = 0;                // made since the start: each fences the one before it
 };
 
 struct AgentStatus {
@@ -30,6 +32,7 @@ struct AgentStatus {
   std::chrono::microseconds uptime{};
   bool synchronised = false;
   StoreStatus store;
+  std::string mended;  // what had to be done before the store could be opened; empty: nothing
 
   std::chrono::microseconds writer_turned{};  // ago
   std::uint64_t writer_commits = 0, writer_records = 0;

@@ -11,6 +11,7 @@
 #include <stop_token>
 #include <string>
 
+#include "buffer/history.h"
 #include "buffer/result.h"
 #include "config/settings.h"
 
@@ -29,6 +30,10 @@ struct KafkaSinkSettings {
   KafkaSettings kafka;
   bool look_after_topics =
       true;  // false: our own topics are known to be right (MockCluster, which has no admin requests)
+  /// Whether this store wrote it (buffer/history.h); called by the thread that calls the sink. Empty: no other living
+  /// agent with our id is looked for (TwinLookout).
+  std::function<bool(const Checkpoint&)> written_here = {};
+  std::chrono::milliseconds twin_watch{90'000};  // how long a foreign checkpoint must stand still
 };
 
 /// What librdkafka says by itself. Its log lines go to our log at level debug (they repeat with every try); the last one

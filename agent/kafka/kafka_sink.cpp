@@ -13,6 +13,7 @@
 #include "agent/kafka/standing.h"
 #include "agent/kafka/template.h"
 #include "agent/kafka/topics.h"
+#include "agent/kafka/twin_lookout.h"
 #include "agent/kafka/window.h"
 
 namespace penstock {
@@ -39,7 +40,7 @@ std::optional<CheckpointPlace> parse_place(const std::optional<std::string>& tex
 
 struct KafkaSink::Inside {
   Inside(const KafkaSinkSettings& given, BatchWriter writes, Notes& kept, const Clock& time)
-      : settings(given), writer(std::move(writes)), notes(kept), clock(time) {}
+      : settings(given), writer(std::move(writes)), notes(kept), clock(time), lookout(settings, time) {}
 
   Result<Standing> resume(const Patience& patience);
   Result<void> transact(const Batch& batch, const Patience& patience);
@@ -55,6 +56,7 @@ struct KafkaSink::Inside {
   BatchWriter writer;
   Notes& notes;
   const Clock& clock;
+  TwinLookout lookout;
 
   std::shared_ptr<Producer> producer;    // none: resume makes one
   std::shared_ptr<SharedClient> reader;  // reads uncommitted, while there are partitions to look at
@@ -106,6 +108,7 @@ KafkaSinkStatus KafkaSink::status() const {
   std::lock_guard lock(inside_->mutex);
   auto status = inside_->status;
   status.doing = inside_->doing.load();
+  status.duplicate_id = inside_->lookout.duplicate();
   return status;
 }
 
@@ -134,6 +137,8 @@ Result<void> KafkaSink::Inside::open_reader() {
 Result<Standing> KafkaSink::Inside::resume(const Patience& patience) {
   // One that has been in use begins anew: asking means doubt. One that got no further than initialise() goes on.
   if (std::exchange(ready, false)) producer.reset();
+  doing = "looking for another agent with this id";
+  if (auto clear = lookout.clear(parse_place(notes.get(kPlaceNote)), patience); !clear) return clear.error();
   if (!producer) {
     auto opened = Producer::open(settings);
     if (!opened) return transient(opened.error().what);

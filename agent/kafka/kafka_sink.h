@@ -8,6 +8,8 @@
 // needs to be known about a failed commit, neither whether it landed nor which class of error it was. It costs a
 // reconnect where an abort could have done; on a link where commits fail, the connection is gone as a rule.
 //
+// As init_transactions fences whoever uses our id, TwinLookout looks first whether that is another living agent.
+//
 // A crash at any instant leaves at most one open transaction, which the next life's init_transactions aborts.
 //
 // Kafka may break its word. A commit is acknowledged when the coordinator has written it down; then the coordinator
@@ -49,6 +51,7 @@ struct KafkaSinkStatus {
   std::string librdkafka;                     // its last own complaint, about a broker as a rule; may be old
   std::map<std::string, std::string> topics;  // that cannot be written to now, and why
   std::uint64_t transactions = 0, records = 0, gaps = 0, producers = 0;  // since the start
+  bool duplicate_id = false;  // another living agent has our id: nothing is sent until a restart
 };
 
 class KafkaSink final : public Sink {

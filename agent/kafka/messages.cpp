@@ -132,7 +132,7 @@ std::string encode_checkpoint(const Checkpoint& checkpoint, const WindowNote& wi
   Json since = Json::object();
   for (const auto& [partition, offset] : window.since)
     since[partition.first][std::to_string(partition.second)] = offset;
-  return dump({{"version", kMessageVersion},
+  Json json = {{"version", kMessageVersion},
                {"agent", agent},
                {"proven", {{"delivered", positions_json(window.delivered)}, {"ledger", window.ledger}}},
                {"since", std::move(since)},
@@ -140,7 +140,9 @@ std::string encode_checkpoint(const Checkpoint& checkpoint, const WindowNote& wi
                {"time", rfc3339(now)},
                {"delivered", positions_json(checkpoint.delivered)},
                {"ledger", checkpoint.ledger},
-               {"runs", std::move(runs)}});
+               {"runs", std::move(runs)}};
+  if (checkpoint.writer != Run()) json["writer"] = checkpoint.writer.hex();
+  return dump(json);
 }
 
 Result<Checkpoint> decode_checkpoint(std::string_view text, std::string_view agent) {
@@ -152,6 +154,7 @@ Result<Checkpoint> decode_checkpoint(std::string_view text, std::string_view age
   checkpoint.epoch = members.id<Epoch>("epoch");
   checkpoint.delivered = members.positions("delivered");
   checkpoint.ledger = members.number("ledger");
+  if (members.has("writer")) checkpoint.writer = members.id<Run>("writer");  // older ones do not say
   const Json* runs = members.array("runs");
   if (!members.wrong().empty()) return rejected(members.wrong());
   if (written_for != agent) {

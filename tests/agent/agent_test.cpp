@@ -144,6 +144,19 @@ TEST_CASE("an orderly stop brings everything to disk and to a destination that i
   CHECK(lane["durable"].get<std::uint64_t>() <= sent + 1);  // the status record of this start
 }
 
+TEST_CASE("what had to be mended before the store could be opened is in the status until the next start") {
+  House house;
+  REQUIRE(house.start().ok());
+  CHECK(house.json()["store"]["mended"].is_null());
+  CHECK(house.agent->stop());
+  std::ofstream(house.settings.agent.state_directory / "queue" / "suspect") << "a test\n";
+  REQUIRE(house.start().ok());
+  CHECK_THAT(house.json()["store"]["mended"].get<std::string>(), Catch::Contains("the store was suspect (a test)"));
+  CHECK(house.agent->stop());
+  REQUIRE(house.start().ok());
+  CHECK(house.json()["store"]["mended"].is_null());
+}
+
 TEST_CASE("what could not be sent is sent by the next start, once") {
   House house;
   house.destination.away = true;

@@ -21,6 +21,7 @@ Checkpoint a_checkpoint() {
   checkpoint.epoch = draw<Epoch>();
   checkpoint.delivered = {{"telemetry", Sequence(1200)}, {"alarms", Sequence(0)}, {"wide", Sequence::max()}};
   checkpoint.ledger = 3;
+  checkpoint.writer = draw<Run>();
   for (int i = 0; i < 3; ++i) {
     checkpoint.runs.push_back(
         {draw<Run>(), draw<Epoch>(), {{"telemetry", Sequence(1 + 400u * static_cast<unsigned>(i))}}});

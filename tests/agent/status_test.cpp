@@ -21,6 +21,8 @@ AgentStatus sample() {
   status.sent_records = 12;
   status.sink.error = "broker 2: \"refused\"\n";
   status.sink.topics = {{"penstock.alarms", "unknown topic"}};
+  status.sink.duplicate_id = true;
+  status.sink.producers = 4;
   LaneStatus lane;
   lane.name = "telemetry";
   lane.delivered = Sequence(1000);
@@ -49,7 +51,10 @@ TEST_CASE("status is one line of JSON, whatever drivers and brokers say") {
   CHECK(body["agent"] == "gw-17");
   CHECK(body["lanes"][0]["backlog_records"] == 7);
   CHECK(body["kafka"]["topics"]["penstock.alarms"] == "unknown topic");
+  CHECK(body["kafka"]["duplicate_id"] == true);
+  CHECK(body["kafka"]["producers"] == 4);
   CHECK(body["store"]["given_up"]["evicted"] == 55);
+  CHECK(body["store"]["mended"].is_null());
   CHECK(body["drivers"][0]["events"]["reconnects"] == 3);
   CHECK(body["drivers"][0]["state"] == "running");
 }
@@ -89,8 +94,8 @@ TEST_CASE("metrics have the values of the status") {
         "penstock_lane_delivered_sequence{lane=\"telemetry\"} 1000\n", "penstock_store_used_bytes 12288\n",
         "penstock_given_up_records_total{cause=\"evicted\"} 55\n",
         "penstock_given_up_records_total{cause=\"refused\"} 0\n", "penstock_kafka_connected 1\n",
-        "penstock_kafka_records_total 12\n", "penstock_kafka_unwritable_topics 1\n",
-        "penstock_driver_up{driver=\"plant\",type=\"mqtt\"} 1\n",
+        "penstock_kafka_duplicate_id 1\n", "penstock_kafka_producers_total 4\n", "penstock_kafka_records_total 12\n",
+        "penstock_kafka_unwritable_topics 1\n", "penstock_driver_up{driver=\"plant\",type=\"mqtt\"} 1\n",
         "penstock_driver_records_total{driver=\"plant\",type=\"mqtt\"} 77\n",
         "penstock_driver_given_up_records_total{driver=\"plant\",type=\"mqtt\",cause=\"too_large\"} 2\n",
         "penstock_driver_events_total{driver=\"plant\",type=\"mqtt\",event=\"reconnects\"} 3\n"}) {

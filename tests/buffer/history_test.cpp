@@ -88,6 +88,32 @@ TEST_CASE("the same foreign checkpoint does not make us fork twice, a later one 
   CHECK(settle(ours, theirs).fork);
 }
 
+TEST_CASE("a checkpoint of what two copies have in common is ours to settle, and told apart by who wrote it",
+          "[history]") {
+  auto history = store({started('1', 1), started('b', 101)}, 120, 10);
+  auto theirs = checkpoint({started('1', 1)}, 80);
+  CHECK(written_here(history, theirs));  // an older one that does not say
+  theirs.writer = run('1');
+  CHECK(written_here(history, theirs));
+  theirs.writer = run('b');
+  CHECK(written_here(history, theirs));
+  theirs.writer = run('c');
+  CHECK(ours(history, theirs));
+  CHECK_FALSE(settle(history, theirs).fork);
+  CHECK_FALSE(written_here(history, theirs));
+}
+
+TEST_CASE("a foreign checkpoint is none of this store's, unless it is the one that made it fork", "[history]") {
+  auto history = store({started('1', 1), started('b', 101)}, 120, 10);
+  auto theirs = checkpoint({started('1', 1), started('c', 101)}, 130);
+  CHECK_FALSE(ours(history, theirs));
+  CHECK_FALSE(written_here(history, theirs));
+  history.epochs.push_back({epoch('f'), upto(101), digest_of(theirs)});
+  CHECK(written_here(history, theirs));
+  theirs.writer = run('c');  // another one, written since
+  CHECK_FALSE(written_here(history, theirs));
+}
+
 TEST_CASE("a lane born in a later run has no common part before it", "[history]") {
   RunEntry later{run('b'), epoch('e'), {{"telemetry", Sequence(101)}}};
   History ours{

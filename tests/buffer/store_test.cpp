@@ -45,6 +45,7 @@ TEST_CASE("a record comes back as it was put, with its name", "[store]") {
   CHECK(batch.after.epoch == f.store->status().epoch);
   REQUIRE(batch.after.runs.size() == 1);
   CHECK(batch.after.runs[0].run == f.store->status().run);
+  CHECK(batch.after.writer == f.store->status().run);
 }
 
 TEST_CASE("records of many commits come back in order, across blocks and restarts", "[store]") {

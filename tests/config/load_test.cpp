@@ -88,6 +88,7 @@ batch_interval = "1s"
 batch_bytes = "1MiB"
 batch_records = 100
 transaction_timeout = "1m"
+duplicate_watch = "2m"
 max_topics = 7
 [kafka.properties]
 "security.protocol" = "ssl"
@@ -115,6 +116,7 @@ on_busy = "drop"
                     1 << 20,
                     100,
                     60s,
+                    2min,
                     7,
                     {{"security.protocol", "ssl"}, {"linger.ms", "5"}, {"socket.keepalive.enable", "true"}}};
   expected.http.listen = "off";

@@ -268,6 +268,16 @@ class Penstock(Process):
         status = self.status()
         return None if status is None else sum(lane["backlog_records"] for lane in status["lanes"])
 
+    def wait_delivered(self, seconds=120):
+        """Until all that is durable at this instant is delivered. (A backlog of 0 is never seen when status records follow
+        each other within a second: what was sent last waits for its proof.)"""
+        wanted = {lane["name"]: lane["durable"] for lane in self.wait_ready()["lanes"]}
+
+        def delivered():
+            status = self.status()
+            return status and all(lane["delivered"] >= wanted[lane["name"]] for lane in status["lanes"])
+        wait_until(delivered, lambda: f"{wanted} to be delivered; status {self.status()}; log {self.output()[-2000:]}", seconds)
+
 
 @contextlib.contextmanager
 def stage():
