@@ -87,7 +87,8 @@ Result<void> BatchWriter::write(Producer& producer, const Batch& batch, WallTime
     message.partition = place.partition;
     message.number = ++number;
     auto produced = producer.produce(message, patience);
-    return produced ? Result<void>() : failure_of(batch, number, produced.error());
+    if (produced) return {};
+    return failure_of(batch, producer.failed_number().value_or(number), produced.error());
   };
   for (const auto& stored : batch.records) {
     const auto& record = stored.record;

@@ -175,6 +175,9 @@ Result<void> Producer::produce(const Message& message, const Patience& patience)
       continue;
     }
     if (headers != nullptr) rd_kafka_headers_destroy(headers);
+    // An earlier message may have been refused meanwhile, and its transaction with it: then that is what happened.
+    rd_kafka_poll(client_.get(), 0);
+    if (failed_number_) return failure_;
     return Error{never ? Fault::rejected : Fault::transient, text};
   }
   return {};

@@ -49,7 +49,7 @@ class Producer {
     const std::vector<HeaderView>* headers = nullptr;
     std::size_t number = 0;
   };
-  /// `rejected`: it will never be taken.
+  /// `rejected`: it will never be taken, or one before it won't: then failed_number() says which.
   Result<void> produce(const Message& message, const Patience& patience);
 
   /// Until every message is acknowledged. `transient`, with the first failure among them, or when patience ended;
