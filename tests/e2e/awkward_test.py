@@ -7,6 +7,7 @@ Among the records: one of 5 MB, one with a key of 1 MB, one of 1970, one of 2100
 1,048,588 bytes at first; widened, it takes the dead letters by `penstock queue dead-letters --retry`.
 """
 import argparse
+import datetime
 import json
 import random
 
@@ -47,9 +48,10 @@ def lines_of(records, chance):
     names = ["large", "long key", "of 1970", "of 2100", "empty"]
     places = dict(zip(sorted(chance.sample(range(2, records), len(names))), chance.sample(names, len(names))))
     lines = []
+    now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")  # older ones Kafka soon deletes
     for sequence in range(1, records + 1):
         # As `penstock queue export` writes: so a payload may be anything, an empty one too.
-        line = {"penstock": 1, "stream": "meter/main", "driver": "import", "key": f"k{sequence % 7}", "time": "2026-05-04T12:00:00.000000Z",
+        line = {"penstock": 1, "stream": "meter/main", "driver": "import", "key": f"k{sequence % 7}", "time": now,
                 "payload": f'{{"n":{sequence}}}'}
         what = places.get(sequence)
         if what == "large":
