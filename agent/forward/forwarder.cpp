@@ -93,6 +93,10 @@ Result<void> Forwarder::send(std::stop_token stop) {
   }
   if (unproven_) {
     if (auto there = prove(stop)) batch->base = *there;  // what it was read after is older
+    if (unproven_ && clock_.boottime() - proven_at_ > settings_.proof_patience) {
+      doubt();
+      return {};
+    }
   }
   landed_.strike(*batch, [this](Lane lane) { return store_.name_of(lane); });
   if (landed_.beyond(batch->after)) {
@@ -117,6 +121,7 @@ Result<void> Forwarder::send(std::stop_token stop) {
     return {};
   }
   size_.committed(bytes, clock_.boottime() - began, batch->more);
+  if (!unproven_) proven_at_ = clock_.boottime();
   unproven_ = batch->after;
   failed_proofs_ = 0;
   set_aside_in_a_row_ = 0;
@@ -162,6 +167,7 @@ std::optional<Checkpoint> Forwarder::prove(std::stop_token stop) {
   auto there = sink_.proven(stop);
   if (there) {
     store_.delivered(*there);
+    proven_at_ = clock_.boottime();
     if (*there == *unproven_) unproven_.reset();
   }
   return there;
@@ -169,7 +175,10 @@ std::optional<Checkpoint> Forwarder::prove(std::stop_token stop) {
 
 void Forwarder::look_again(std::stop_token stop) {
   prove(stop);
-  if (!unproven_ || ++failed_proofs_ < settings_.proofs) return;
+  if (unproven_ && ++failed_proofs_ >= settings_.proofs) doubt();
+}
+
+void Forwarder::doubt() {
   spdlog::warn("forwarder: what was committed cannot be seen by consumers: asking again where the destination stands");
   failed_proofs_ = 0;
   certain_ = false;

@@ -43,6 +43,7 @@ class Forwarder {
     std::chrono::milliseconds backoff_first{500}, backoff_most{30'000};
     std::chrono::milliseconds idle{1'000};  // with nothing to send for so long, what was sent last is proven
     int proofs = 30;                        // that may fail in a row before the destination is asked again
+    std::chrono::milliseconds proof_patience{300'000};  // the same while there is always something to send
   };
   /// What only the writer may do. Each does it in the writer's thread, and waits until it is durable.
   struct Writes {
@@ -68,6 +69,7 @@ class Forwarder {
   Result<void> send(std::stop_token stop);
   std::optional<Checkpoint> prove(std::stop_token stop);
   void look_again(std::stop_token stop);
+  void doubt();
   Result<void> narrow(const Batch& batch, const std::string& why, std::stop_token stop);
   void back_off(const std::string& why, std::stop_token stop);
   void pace(const Batch& batch, BootTime began, std::stop_token stop);
@@ -83,6 +85,7 @@ class Forwarder {
   std::optional<Checkpoint> unproven_;  // what was committed last; none: there is proof of all
   Landed landed_;                       // what the destination held when it was asked, above what it had taken whole
   int failed_proofs_ = 0;
+  BootTime proven_at_{};  // or when there was nothing without proof
   BatchSize size_;
   std::size_t narrow_ = 0;      // records in a batch at most, while one that is refused is looked for; 0: as usual
   bool waited_ = false;         // before the record at hand is set aside

@@ -50,12 +50,17 @@ Result<void> take_back(Producer& producer, const std::vector<TopicPartition>& st
   return producer.abort(patience);
 }
 
-/// True when the brokers say that there is no such partition.
-bool is_gone(rd_kafka_s* client, const TopicPartition& partition, const Patience& patience) {
+enum class Whereabouts { there, gone, refused };
+
+/// What the brokers say of a partition whose end cannot be had; `why` unless it is there.
+Whereabouts look_for(rd_kafka_s* client, const TopicPartition& partition, const Patience& patience, std::string& why) {
   auto topic = open_topic(client, partition.first);
-  if (!topic) return false;
+  if (!topic) return Whereabouts::there;
   auto look = look_at_topic(client, topic->get(), patience);
-  return look.state == TopicState::absent || (look.state == TopicState::known && look.partitions <= partition.second);
+  if (look.state != TopicState::known) why = look.why;
+  if (look.state == TopicState::refused) return Whereabouts::refused;
+  bool fewer = look.state == TopicState::known && look.partitions <= partition.second;
+  return fewer || look.state == TopicState::absent ? Whereabouts::gone : Whereabouts::there;
 }
 
 /// The present ends of partitions, open transactions included; without those that are gone.
@@ -63,22 +68,24 @@ Result<Offsets> present_ends(rd_kafka_s* uncommitted, std::vector<TopicPartition
                              const Patience& patience) {
   Offsets ends;
   std::string why = "no answer";
-  while (true) {
+  do {
     auto listed = list_offsets(uncommitted, partitions, End::last, std::chrono::milliseconds(patience.slice_ms() * 5));
-    if (listed) {
-      ends.merge(*listed);
-    } else {
-      why = listed.error().what;
+    if (listed) ends.merge(*listed);
+    if (!listed) why = listed.error().what;
+    std::erase_if(partitions, [&](const TopicPartition& each) { return ends.count(each) != 0; });
+    // One that is not there makes the question fail for all.
+    for (std::size_t i = 0; i < partitions.size();) {
+      auto where = look_for(uncommitted, partitions[i], patience, why);
+      if (where == Whereabouts::refused) return transient(fmt::format("topic {}: {}", partitions[i].first, why));
+      if (where == Whereabouts::gone) {
+        spdlog::warn("kafka: {}: it is gone, and what was written there last with it", text_of(partitions[i]));
+        partitions.erase(partitions.begin() + static_cast<std::ptrdiff_t>(i));
+      } else {
+        ++i;
+      }
     }
-    std::erase_if(partitions, [&](const TopicPartition& each) {
-      if (ends.count(each) != 0) return true;
-      if (!listed || !is_gone(uncommitted, each, patience)) return false;
-      spdlog::warn("kafka: {}: it is gone, and what was written there last with it", text_of(each));
-      return true;
-    });
     if (partitions.empty()) return ends;
-    if (!rest(patience)) break;
-  }
+  } while (rest(patience));
   return transient(fmt::format("{}: its end could not be asked for: {}", text_of(partitions.front()), why));
 }
 

@@ -26,6 +26,14 @@ class TwinLookout::Reader {
 
   /// Nothing: there is none.
   Result<std::optional<RawCheckpoint>> newest(const Patience& patience) {
+    auto found = look(patience);
+    if (found || !client_) return found;
+    auto complaint = client_->events.last();  // a name that does not resolve, a certificate that does not hold
+    return Error{found.error().fault, found.error().what + (complaint.empty() ? "" : ": ") + complaint};
+  }
+
+ private:
+  Result<std::optional<RawCheckpoint>> look(const Patience& patience) {
     if (auto found = find_topic(patience); !found) return found.error();
     if (partitions_ == 0) return std::optional<RawCheckpoint>();
     auto hint = hint_ && hint_->partition < partitions_ ? hint_ : std::nullopt;
@@ -36,7 +44,6 @@ class TwinLookout::Reader {
     return found;
   }
 
- private:
   /// How many partitions it has; none when it is not there, or refused: whoever makes or reads it says so.
   Result<void> find_topic(const Patience& patience) {
     if (!client_) {

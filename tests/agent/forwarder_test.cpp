@@ -30,6 +30,7 @@ struct Loop {
     settings.backoff_most = 5000ms;
     settings.idle = 0ms;
     settings.proofs = 3;
+    settings.proof_patience = 2000ms;
     forwarder = std::make_unique<Forwarder>(*store, sink, Forwarder::own_writes(*store), clock, settings);
   }
   void put(int records) {
@@ -124,6 +125,21 @@ TEST_CASE("what was acknowledged and cannot be seen is asked about, and kept unt
   CHECK(loop.destination.records().size() == 10);
   loop.step();
   CHECK(loop.delivered() == 10);
+}
+
+TEST_CASE("what is never proven is asked about even if there is always something to send", "[forwarder]") {
+  Loop loop;
+  loop.destination.faults.undecided_partition = 1;
+  loop.destination.faults.decide_by_itself = 0;
+  loop.put(10);
+  loop.step();  // asks
+  int steps = 0;
+  for (; loop.forwarder->status().resumes < 2 && steps < 20; ++steps) {
+    loop.put(10);
+    loop.step();
+  }
+  CHECK(steps == 7);  // five commits of 500 ms each, one without proof for too long, one that asks
+  CHECK(loop.delivered() == 0);
 }
 
 TEST_CASE("of a commit that was carried out in part only the rest is sent again", "[forwarder]") {
