@@ -1,6 +1,7 @@
 // The demo as it runs, only shorter: the real agent with a store on disk, the sink, a mock cluster, the receiver.
 #include "agent/commands/demo.h"
 
+#include <algorithm>
 #include <array>
 #include <fstream>
 #include <memory>
@@ -69,10 +70,17 @@ TEST_CASE("a demo ends by itself with a proof that holds, says what it is not, a
   CHECK(std::filesystem::is_empty(host.settings.below));
 }
 
+/// Of a source, and not the agent's own word on itself: those alone are in the account.
+bool counts(const SeenRecord& record) {
+  return std::none_of(record.headers.begin(), record.headers.end(), [](const HeaderView& header) {
+    return header.name == "ce_subject" && header.value.starts_with("penstock/");
+  });
+}
+
 TEST_CASE("a record that the demo's receiver never sees ends it with status 2", "[kafka]") {
   Host host;
   host.settings.on_the_way = [n = 0](const SeenRecord& record, const TopicReader::Take& hand_on) mutable {
-    if (++n != 20) hand_on(record);
+    if (!counts(record) || ++n != 20) hand_on(record);
   };
   CHECK(host.run() == kProofFailed);
   CHECK_THAT(host.out.text(), Catch::Contains(" 1 lost, 0 twice ("));
@@ -82,7 +90,7 @@ TEST_CASE("a record that the demo's receiver gets twice ends it with status 2", 
   Host host;
   host.settings.on_the_way = [n = 0](const SeenRecord& record, const TopicReader::Take& hand_on) mutable {
     hand_on(record);
-    if (++n != 20) return;
+    if (!counts(record) || ++n != 20) return;
     auto again = record;
     again.partition += 100;  // in its own partition the rule would skip it
     hand_on(again);
@@ -95,7 +103,7 @@ TEST_CASE("a record that reaches the demo's receiver with another content ends i
   Host host;
   host.settings.on_the_way = [n = 0](const SeenRecord& record, const TopicReader::Take& hand_on) mutable {
     auto changed = record;
-    if (++n == 20) changed.value = "{}";
+    if (counts(record) && ++n == 20) changed.value = "{}";
     hand_on(changed);
   };
   CHECK(host.run() == kProofFailed);
