@@ -20,9 +20,8 @@ Positions min_of(const Positions& a, const Positions& b) {
   return result;
 }
 
-bool reaches(const Positions& a, const Positions& b) {  // a >= b in every lane
-  return std::all_of(b.begin(), b.end(), [&](const auto& entry) { return at(a, entry.first) >= entry.second; });
-}
+/// Up to where sequences may be in use.
+Positions used(const Checkpoint& checkpoint) { return max_of(checkpoint.delivered, checkpoint.sent); }
 
 /// Per lane, the last sequence of runs[index]: the one before the next run's first, else `last`. A lane that a later
 /// run does not know had no records then.
@@ -78,6 +77,10 @@ const Epoch& History::epoch_of(const std::string& lane, Sequence sequence) const
   return epochs.front().epoch;
 }
 
+bool reaches(const Positions& a, const Positions& b) {
+  return std::all_of(b.begin(), b.end(), [&](const auto& entry) { return at(a, entry.first) >= entry.second; });
+}
+
 std::vector<RunEntry> runs_up_to(const History& history, const Positions& delivered) {
   std::vector<RunEntry> chosen;
   Positions end = history.last;  // of the run looked at, per lane
@@ -105,7 +108,7 @@ bool ours(const History& history, const Checkpoint& checkpoint) {
   bool our_epoch = std::any_of(history.epochs.begin(), history.epochs.end(),
                                [&](const EpochEntry& entry) { return entry.epoch == checkpoint.epoch; });
   auto known = index_of(history.runs, checkpoint.runs.back().run);
-  return our_epoch && known && reaches(end_of(history.runs, *known, history.last), checkpoint.delivered);
+  return our_epoch && known && reaches(end_of(history.runs, *known, history.last), used(checkpoint));
 }
 
 bool written_here(const History& history, const Checkpoint& checkpoint) {
@@ -129,7 +132,7 @@ Settlement settle(const History& history, const std::optional<Checkpoint>& check
     // Our own checkpoint: the ordinary case.
     result.delivered = max_of(history.delivered, checkpoint->delivered);
     result.ledger = checkpoint->ledger;
-    result.checkpoint_behind = !reaches(checkpoint->delivered, history.delivered);
+    result.checkpoint_behind = !reaches(used(*checkpoint), history.delivered);
     if (result.checkpoint_behind)
       result.why = "the checkpoint in Kafka is older than our own marks: going on from our own";
     return result;
@@ -148,8 +151,7 @@ Settlement settle(const History& history, const std::optional<Checkpoint>& check
   for (std::size_t i = theirs.size(); i-- > 0;) {
     auto common = index_of(history.runs, theirs[i].run);
     if (!common) continue;
-    Positions last_common =
-        min_of(end_of(history.runs, *common, history.last), end_of(theirs, i, checkpoint->delivered));
+    Positions last_common = min_of(end_of(history.runs, *common, history.last), end_of(theirs, i, used(*checkpoint)));
     result.delivered = max_of(history.delivered, min_of(checkpoint->delivered, last_common));
     break;
   }

@@ -43,6 +43,7 @@ struct Checkpoint {
   Positions delivered;         // per lane, the last sequence up to which Kafka holds everything (or a gap record)
   std::uint64_t ledger = 0;    // the number of the last ledger entry sent as a gap record
   Run writer{};                // the newest run on the disk of the store that wrote it; zero: it does not say
+  Positions sent{};            // per lane, up to where readers may have seen records, where that is beyond `delivered`
   bool operator==(const Checkpoint&) const = default;
 };
 inline constexpr std::size_t kCheckpointRuns = 32;
@@ -58,6 +59,9 @@ struct History {
   /// The epoch a record belongs to: that of the newest entry that begins at or before it.
   const Epoch& epoch_of(const std::string& lane, Sequence sequence) const;
 };
+
+/// a is at or beyond b in every lane.
+bool reaches(const Positions& a, const Positions& b);
 
 /// The runs that numbered anything up to `delivered`: the newest kCheckpointRuns of them, oldest first.
 std::vector<RunEntry> runs_up_to(const History& history, const Positions& delivered);

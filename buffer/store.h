@@ -24,6 +24,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -108,6 +109,7 @@ struct DeadLettersDone {
 struct BatchLimits {
   std::size_t records = 50'000;
   std::size_t bytes = std::size_t{8} << 20;  // of Record::bytes()
+  std::set<Lane> without = {};               // nothing of these lanes
 };
 
 /// Marks and sizes of one lane, for status and metrics.

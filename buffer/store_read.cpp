@@ -73,7 +73,7 @@ class BatchReading {
 
   bool has_backlog(std::size_t i) const {
     const auto& lane = view_.lanes[i];
-    return lane.marks.delivered < lane.marks.last;
+    return lane.marks.delivered < lane.marks.last && limits_.without.count(Lane{static_cast<std::uint16_t>(i)}) == 0;
   }
 
   Epoch epoch_at(const std::string& lane, Sequence sequence) const { return history_.epoch_of(lane, sequence); }

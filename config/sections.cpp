@@ -110,9 +110,10 @@ KeyTable kafka_keys() {
       .required()
       .example("[\"kafka-1:9092\", \"kafka-2:9092\"]")
       .check(host_port_check)
-      // at_least_once joins the choices when the sink can do it: `check` promises nothing that `run` refuses.
-      .choice("delivery", &KafkaSettings::delivery, {{"exactly_once", Delivery::exactly_once}},
-              "How records get there: exactly_once, by Kafka's transactions, is all there is in this version.")
+      .choice("delivery", &KafkaSettings::delivery,
+              {{"exactly_once", Delivery::exactly_once}, {"at_least_once", Delivery::at_least_once}},
+              "exactly_once: by Kafka's transactions. at_least_once: without; after a failure readers see some records "
+              "twice and must skip them, see docs/consumers.md.")
       .key("topic", &KafkaSettings::topic,
            "Topic of a record, from {agent} {driver} {stream} {lane} {key}; in what they stand for `/` becomes `.`, "
            "what a topic cannot hold `_`.")
@@ -144,9 +145,13 @@ KeyTable kafka_keys() {
           "least one and a half times status_interval and batch_interval. If it moves, another living agent has this "
           "id.")
       .between(1s, 1h)
-      .key("max_topics", &KafkaSettings::max_topics, "More different topics than this are not made.")
+      .key("max_topics", &KafkaSettings::max_topics,
+           "More different topics than this are not written to: a record that would need one more is a dead letter.")
       .between(1, 10'000)
       .unit("topics")
+      .choice("on_topic_error", &KafkaSettings::on_topic_error,
+              {{"wait", OnTopicError::wait}, {"dead_letter", OnTopicError::dead_letter}},
+              "When a record's topic is missing or may not be written to: its lane waits, or it becomes a dead letter.")
       .key("properties", &KafkaSettings::properties,
            "Handed to librdkafka as they are (its CONFIGURATION.md). A value may be { file = \"...\" }.")
       .example("{ \"security.protocol\" = \"plaintext\" }")

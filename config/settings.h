@@ -47,6 +47,7 @@ struct LaneSection {
 enum class Delivery { exactly_once, at_least_once };
 enum class HeaderStyle { cloudevents, compact };
 enum class TimestampStyle { event, send };
+enum class OnTopicError { wait, dead_letter };
 
 struct KafkaSettings {
   std::vector<std::string> brokers;
@@ -61,6 +62,7 @@ struct KafkaSettings {
   std::chrono::milliseconds transaction_timeout{30'000};
   std::chrono::milliseconds duplicate_watch{90'000};
   std::uint64_t max_topics = 200;
+  OnTopicError on_topic_error = OnTopicError::wait;
   std::map<std::string, std::string> properties;  // handed to librdkafka as they are
   bool operator==(const KafkaSettings&) const = default;
 };

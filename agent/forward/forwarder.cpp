@@ -77,10 +77,7 @@ Result<void> Forwarder::ask(std::stop_token stop) {
 Result<void> Forwarder::send(std::stop_token stop) {
   mark_busy();
   std::uint64_t seen = store_.durable().value();  // before reading, so that no rise is slept through
-  auto limits = size_.limits();
-  status_.batch_bytes = limits.bytes;
-  if (narrow_ != 0) limits.records = std::min(limits.records, narrow_);
-  auto batch = store_.read(limits, unproven_ ? &*unproven_ : nullptr);
+  auto batch = store_.read(limits(), unproven_ ? &*unproven_ : nullptr);
   if (!batch) {
     if (batch.error().fault == Fault::broken) return batch.error();
     back_off(batch.error().what, stop);
@@ -91,6 +88,7 @@ Result<void> Forwarder::send(std::stop_token stop) {
     if (unproven_ && !more && !stop.stop_requested()) look_again(stop);
     return {};
   }
+  const Checkpoint sent = unproven_ ? *unproven_ : batch->base;
   if (unproven_) {
     if (auto there = prove(stop)) batch->base = *there;  // what it was read after is older
     if (unproven_ && clock_.boottime() - proven_at_ > settings_.proof_patience) {
@@ -99,6 +97,9 @@ Result<void> Forwarder::send(std::stop_token stop) {
     }
   }
   landed_.strike(*batch, [this](Lane lane) { return store_.name_of(lane); });
+  auto clear = clear_way(*batch, sent, stop);
+  if (!clear) return clear.error();
+  if (!*clear) return {};
   if (landed_.beyond(batch->after)) {
     batch->islands = true;
     // They were numbered by later runs, maybe, than what goes up to `after`: a copy of the store that has not lived
@@ -133,6 +134,59 @@ Result<void> Forwarder::send(std::stop_token stop) {
   status_.gaps += batch->gaps.size();
   pace(*batch, began, stop);
   return {};
+}
+
+BatchLimits Forwarder::limits() {
+  auto limits = size_.limits();
+  status_.batch_bytes = limits.bytes;
+  if (narrow_ != 0) limits.records = std::min(limits.records, narrow_);
+  std::erase_if(waiting_, [now = clock_.boottime()](const auto& lane) { return lane.second <= now; });
+  for (const auto& [lane, until] : waiting_) limits.without.insert(lane);
+  return limits;
+}
+
+/// Takes out of the batch what cannot be sent now. False: there is nothing to commit, or the batch must be read anew.
+Result<bool> Forwarder::clear_way(Batch& batch, const Checkpoint& sent, std::stop_token stop) {
+  while (true) {
+    mark_busy();
+    auto obstacles = sink_.prepare(batch, stop);
+    if (!obstacles && obstacles.error().fault == Fault::broken) return obstacles.error();
+    if (!obstacles) {
+      back_off(obstacles.error().what, stop);
+      return false;
+    }
+    if (obstacles->empty()) return true;
+    std::uint64_t aside = 0;
+    for (const auto& obstacle : *obstacles) {
+      if (!obstacle.for_good) {
+        leave_out(batch, obstacle.lane, obstacle.sequence);
+        waiting_[obstacle.lane] = clock_.boottime() + settings_.lane_wait;
+        continue;
+      }
+      auto set_aside = writes_.set_aside(obstacle.lane, obstacle.sequence, obstacle.why, stop);
+      if (!set_aside && set_aside.error().fault == Fault::broken) return set_aside.error();
+      if (!set_aside) {
+        back_off(set_aside.error().what, stop);
+        return false;
+      }
+      ++status_.set_aside;
+      if (++aside == 1) spdlog::error("forwarder: set aside as a dead letter, maybe with others: {}", obstacle.why);
+    }
+    if (aside != 0) return false;
+    bool moves = batch.after.ledger != sent.ledger || !reaches(sent.delivered, batch.after.delivered);
+    if (batch.empty() && !moves) return false;
+  }
+}
+
+/// What comes from there on in the lane: it is not part of the batch any more, nor of what Kafka has with it.
+void Forwarder::leave_out(Batch& batch, Lane lane, Sequence from) {
+  std::erase_if(batch.records, [&](const auto& stored) { return stored.lane == lane && stored.sequence >= from; });
+  std::erase_if(batch.gaps, [&](const auto& gap) { return gap.lane == lane && gap.first >= from; });
+  auto& delivered = batch.after.delivered;
+  delivered[store_.name_of(lane)] = Sequence(from.value() - 1);
+  std::erase_if(delivered, [](const auto& position) { return position.second == Sequence(); });
+  if (auto runs = runs_up_to(store_.history(), batch.after.delivered); !runs.empty())
+    batch.after.runs = std::move(runs);
 }
 
 Result<void> Forwarder::narrow(const Batch& batch, const std::string& why, std::stop_token stop) {
@@ -174,7 +228,7 @@ std::optional<Checkpoint> Forwarder::prove(std::stop_token stop) {
 }
 
 void Forwarder::look_again(std::stop_token stop) {
-  prove(stop);
+  if (auto there = prove(stop); there && !unproven_) sink_.pause(*there, stop);
   if (unproven_ && ++failed_proofs_ >= settings_.proofs) doubt();
 }
 

@@ -2,7 +2,8 @@
 // to be there; on any doubt ask again. That is all there is to it, and it must stay that way.
 //
 // A batch that is refused for a record in it is sent again by halves, and halves of these, until it is one record: that one
-// is set aside (Store::set_aside), and a gap record goes in its place.
+// is set aside (Store::set_aside), and a gap record goes in its place. Where the state of a topic keeps a record from being
+// sent, its lane waits there and the others go on.
 //
 // One thread. It never sends a sequence above durable (Store::read does not give any) and it alone raises delivered.
 // A crash at any instant is a doubt like every other: the next life begins by asking.
@@ -11,6 +12,7 @@
 #include <atomic>
 #include <chrono>
 #include <functional>
+#include <map>
 #include <optional>
 #include <random>
 #include <stop_token>
@@ -44,6 +46,7 @@ class Forwarder {
     std::chrono::milliseconds idle{1'000};  // with nothing to send for so long, what was sent last is proven
     int proofs = 30;                        // that may fail in a row before the destination is asked again
     std::chrono::milliseconds proof_patience{300'000};  // the same while there is always something to send
+    std::chrono::milliseconds lane_wait{10'000};        // until a lane that waits for a topic is tried again
   };
   /// What only the writer may do. Each does it in the writer's thread, and waits until it is durable.
   struct Writes {
@@ -67,6 +70,9 @@ class Forwarder {
  private:
   Result<void> ask(std::stop_token stop);
   Result<void> send(std::stop_token stop);
+  BatchLimits limits();
+  Result<bool> clear_way(Batch& batch, const Checkpoint& sent, std::stop_token stop);
+  void leave_out(Batch& batch, Lane lane, Sequence from);
   std::optional<Checkpoint> prove(std::stop_token stop);
   void look_again(std::stop_token stop);
   void doubt();
@@ -90,6 +96,7 @@ class Forwarder {
   std::size_t narrow_ = 0;      // records in a batch at most, while one that is refused is looked for; 0: as usual
   bool waited_ = false;         // before the record at hand is set aside
   int set_aside_in_a_row_ = 0;  // without a commit between them
+  std::map<Lane, BootTime> waiting_;  // lanes that wait for a topic, and until when
   std::chrono::milliseconds backoff_;
   std::minstd_rand jitter_{std::random_device{}()};
 };

@@ -5,6 +5,8 @@
 
 #include <optional>
 #include <stop_token>
+#include <string>
+#include <vector>
 
 #include "agent/forward/landed.h"
 #include "buffer/history.h"
@@ -19,6 +21,14 @@ struct Standing {
   Landed landed;                         // what it holds besides, above the checkpoint
 };
 
+/// What keeps a record from being sent, whatever the rest of its batch does: the state of its topic.
+struct Obstacle {
+  Lane lane{};
+  Sequence sequence;
+  std::string why;
+  bool for_good = false;  // set it aside; else it waits, and what follows in its lane with it
+};
+
 class Sink {
  public:
   virtual ~Sink() = default;
@@ -26,6 +36,10 @@ class Sink {
   /// Settles whatever was in doubt (no earlier commit can land after it returned) and says what the destination holds.
   /// `transient`: ask again.
   virtual Result<Standing> resume(std::stop_token stop) = 0;
+
+  /// Before each commit: looks for what the batch needs. Nothing is begun. Where there are obstacles, they must be taken out
+  /// of the batch, and what is left be prepared anew; there may be more of them. `transient`: resume, then go on.
+  virtual Result<std::vector<Obstacle>> prepare(const Batch& batch, std::stop_token stop) = 0;
 
   /// Takes the batch whole or not at all, together with batch.after. After any error the outcome is unknown: resume()
   /// before anything else. `transient`: resume, then go on. `rejected`: the same, and nothing of it landed because some
@@ -38,6 +52,10 @@ class Sink {
   /// The `after` of the newest commit since resume() up to which all can be seen by consumers, for good; nothing: of none
   /// more than was said before, or it is not known now.
   virtual std::optional<Checkpoint> proven(std::stop_token stop) = 0;
+
+  /// All up to here is proven, and nothing follows for now: a sink that would tell the destination so with the next commit
+  /// may do it already.
+  virtual void pause(const Checkpoint&, std::stop_token) {}
 };
 
 }  // namespace penstock

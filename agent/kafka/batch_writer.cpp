@@ -1,13 +1,29 @@
 #include "agent/kafka/batch_writer.h"
 
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "agent/kafka/messages.h"
 
 namespace penstock {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+using namespace std::chrono_literals;
+
+constexpr milliseconds kFirstLook = 10s;  // a topic that is made by asking for it takes a while
+constexpr milliseconds kLook = 1s, kLookAgain = 10s;
+constexpr milliseconds kRefusedMost = 5min;  // each try costs a transaction
+constexpr std::chrono::minutes kTroubleIsOld{10};
+constexpr std::size_t kTroubles = 1'000, kObstacles = 1'000;
+constexpr std::chrono::minutes kRecent{10};
+
+}  // namespace
 
 BatchWriter::BatchWriter(const KafkaSinkSettings& settings, LaneNames lanes, Template topic, Template key,
                          Partitioner partitioner)
@@ -28,10 +44,83 @@ Result<BatchWriter> BatchWriter::make(const KafkaSinkSettings& settings, LaneNam
   return BatchWriter(settings, std::move(lanes), std::move(*topic), std::move(*key), std::move(*partitioner));
 }
 
-Result<Producer::KnownTopic> BatchWriter::find(Producer& producer, const std::string& name, const Patience& patience) {
-  auto found = producer.topic(name, patience);
-  if (!found && !patience.stopped()) unwritable_[name] = found.error().what;
-  return found;
+/// Null: here it is. Else what is wrong with it. An error: nobody answered.
+Result<const BatchWriter::Trouble*> BatchWriter::find(Producer& producer, const std::string& name,
+                                                      Producer::KnownTopic& topic, std::stop_token stop) {
+  auto known = unwritable_.find(name);
+  if (known != unwritable_.end() && steady_clock::now() < known->second.until) return &known->second;
+  const std::size_t ours = producer.knows(kCheckpointTopic) + producer.knows(kGapTopic);
+  if (!producer.knows(name) && producer.topics() >= settings_.kafka.max_topics + ours) {
+    too_many_ = {fmt::format("topic {}: it would be one more than max_topics = {}", name, settings_.kafka.max_topics),
+                 true,
+                 {},
+                 {}};
+    return &too_many_;
+  }
+  auto state = TopicState::unreachable;
+  auto found = producer.topic(name, Patience(known == unwritable_.end() ? kFirstLook : kLook, stop), &state);
+  if (found) {
+    topic = *found;
+    return nullptr;
+  }
+  if (state == TopicState::unreachable) return found.error();
+  bool may_set_aside = settings_.kafka.on_topic_error == OnTopicError::dead_letter;
+  return &trouble(name, found.error().what, may_set_aside && state != TopicState::leaderless, kLookAgain);
+}
+
+/// Somebody has asked for it to be tried again, so its topic is, once.
+bool BatchWriter::insists(const StoredRecord& stored) {
+  const auto& headers = stored.record.headers;
+  bool is_retry =
+      std::any_of(headers.begin(), headers.end(), [](const auto& header) { return header.name == kRetryOf; });
+  auto& newest = insisted_[stored.lane];
+  if (!is_retry || stored.sequence <= newest) return false;
+  newest = stored.sequence;
+  return true;
+}
+
+BatchWriter::Trouble& BatchWriter::trouble(const std::string& topic, std::string why, bool for_good,
+                                           milliseconds wait) {
+  if (unwritable_.size() >= kTroubles) unwritable_.erase(unwritable_.begin());
+  auto& trouble = unwritable_[topic];
+  trouble.why = std::move(why);
+  trouble.for_good = for_good;
+  trouble.until = steady_clock::now() + wait;
+  return trouble;
+}
+
+void BatchWriter::refuse(const std::string& topic, const std::string& why) {
+  auto known = unwritable_.find(topic);
+  auto wait =
+      known == unwritable_.end() ? kLookAgain : std::min(std::max(2 * known->second.wait, kLookAgain), kRefusedMost);
+  bool may_set_aside = settings_.kafka.on_topic_error == OnTopicError::dead_letter;
+  trouble(topic, fmt::format("topic {}: {}", topic, why), may_set_aside, wait).wait = wait;
+}
+
+void BatchWriter::written() {
+  for (const auto& [topic, partition] : partitions_) unwritable_.erase(topic);
+}
+
+void BatchWriter::forget_troubles() {
+  std::erase_if(unwritable_, [now = steady_clock::now()](const auto& trouble) {
+    return now > trouble.second.until + kTroubleIsOld;
+  });
+}
+
+std::map<std::string, std::string> BatchWriter::unwritable() const {
+  std::map<std::string, std::string> all;
+  for (const auto& [topic, trouble] : unwritable_) all[topic] = trouble.why;
+  return all;
+}
+
+bool BatchWriter::refuse_time(const std::string& topic) {
+  if (topic == kCheckpointTopic || topic == kGapTopic) return false;
+  auto& takes = event_times_[topic];
+  if (takes == EventTime::none) return false;
+  takes = takes == EventTime::any ? EventTime::recent : EventTime::none;
+  spdlog::warn("kafka: topic {} refuses the time of an event as time stamp: {} get that of sending", topic,
+               takes == EventTime::recent ? "records that are not of now" : "all records");
+  return true;
 }
 
 void BatchWriter::note(const std::string& topic, const Place& place) {
@@ -43,45 +132,67 @@ void BatchWriter::note(const std::string& topic, const Place& place) {
   partitions_.emplace_back(topic, place.partition);
 }
 
-Result<void> BatchWriter::plan(Producer& producer, const Batch& batch, const Patience& patience) {
+Result<std::vector<Obstacle>> BatchWriter::plan(Producer& producer, const Batch& batch, std::stop_token stop) {
+  planned_ = false;
   places_.clear();
   places_.reserve(batch.records.size());
   partitions_.clear();
   noted_.clear();
-  unwritable_.clear();
+  forget_troubles();
+  std::vector<Obstacle> obstacles;
   const bool varies = topic_template_.varies_by_record();
   Producer::KnownTopic topic;
+  const Trouble* trouble = nullptr;  // with that topic
+  EventTime times = EventTime::any;  // that it takes
+  std::optional<Lane> waits;
   for (std::size_t i = 0; i < batch.records.size(); ++i) {
     const auto& stored = batch.records[i];
     const auto& record = stored.record;
+    places_.emplace_back();
+    if (waits == stored.lane) continue;
     const TemplateFields fields{settings_.agent, record.driver, record.stream, lane_name(stored.lane), record.key};
     if (varies || i == 0 || stored.lane != batch.records[i - 1].lane) {
       topic_template_.expand(fields, topic_text_);
       make_topic_name(topic_text_);
-      auto found = find(producer, topic_text_, patience);
-      if (!found) return found.error();
-      topic = *found;
-      if (producer.topics() > settings_.kafka.max_topics + 2) {
-        return transient(fmt::format("lane {}, sequence {}: topic {} would be one more than max_topics = {}",
-                                     lane_name(stored.lane), stored.sequence.value(), topic_text_,
-                                     settings_.kafka.max_topics));
-      }
+      auto looked = find(producer, topic_text_, topic, stop);
+      if (!looked) return looked.error();
+      trouble = *looked;
+      auto taken = event_times_.find(topic_text_);
+      times = taken == event_times_.end() ? EventTime::any : taken->second;
+    }
+    if (trouble != nullptr && insists(stored)) {
+      if (auto known = unwritable_.find(topic_text_); known != unwritable_.end()) known->second.until = {};
+      auto looked = find(producer, topic_text_, topic, stop);
+      if (!looked) return looked.error();
+      trouble = *looked;
+    }
+    if (trouble != nullptr) {
+      obstacles.push_back({stored.lane, stored.sequence, trouble->why, trouble->for_good});
+      if (!trouble->for_good) waits = stored.lane;
+      if (obstacles.size() == kObstacles) return obstacles;
+      continue;
     }
     key_template_.expand(fields, key_text_);
-    Place place{topic.handle, partitioner_.choose(key_text_, topic.partitions)};
-    places_.push_back(place);
-    note(topic_text_, place);
+    places_.back() = {topic.handle, partitioner_.choose(key_text_, topic.partitions), times};
+    note(topic_text_, places_.back());
   }
-  if (batch.gaps.empty()) return {};
-  auto found = find(producer, kGapTopic, patience);
-  if (!found) return found.error();
-  gaps_ = {found->handle, partitioner_.choose(settings_.agent, found->partitions)};
-  note(kGapTopic, gaps_);
-  return {};
+  if (!obstacles.empty()) return obstacles;
+  if (!batch.gaps.empty()) {
+    auto found = producer.topic(kGapTopic, Patience(kFirstLook, stop));
+    if (!found) return found.error();
+    gaps_ = {found->handle, partitioner_.choose(settings_.agent, found->partitions)};
+    note(kGapTopic, gaps_);
+  }
+  planned_ = true;
+  return obstacles;
 }
 
 Result<void> BatchWriter::write(Producer& producer, const Batch& batch, WallTime now, const Patience& patience) {
   std::size_t number = 0;
+  auto may_carry = [&](WallTime event, EventTime times) {
+    auto distance = event > now ? event - now : now - event;
+    return times == EventTime::any || (times == EventTime::recent && distance <= kRecent);
+  };
   auto produce = [&](Producer::Message& message, const Place& place) -> Result<void> {
     message.topic = place.topic;
     message.partition = place.partition;
@@ -97,9 +208,12 @@ Result<void> BatchWriter::write(Producer& producer, const Batch& batch, WallTime
     Producer::Message message;
     message.key = key_text_;
     message.value = record.payload;
-    message.timestamp = kafka_timestamp(record.time, now, settings_.kafka.timestamp);
+    const Place& place = places_[number];
+    if (may_carry(record.time, place.times)) {
+      message.timestamp = kafka_timestamp(record.time, now, settings_.kafka.timestamp);
+    }
     message.headers = &headers_.write(stored, lane);
-    if (auto produced = produce(message, places_[number]); !produced) return produced;
+    if (auto produced = produce(message, place); !produced) return produced;
   }
   for (const auto& gap : batch.gaps) {
     const std::string value = encode_gap(gap, settings_.agent, lane_name(gap.lane));

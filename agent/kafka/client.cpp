@@ -17,11 +17,15 @@
 namespace penstock {
 namespace {
 
+constexpr std::size_t kRecentNotes = 64;
+
 using Properties = std::vector<std::pair<std::string, std::string>>;
 
 struct ConfDeleter {
   void operator()(rd_kafka_conf_t* conf) const { rd_kafka_conf_destroy(conf); }
 };
+
+bool is_producer(Role role) { return role == Role::transactional_producer || role == Role::idempotent_producer; }
 
 ClientEvents* events_of(void* opaque) { return static_cast<ClientEvents*>(opaque); }
 
@@ -59,7 +63,7 @@ Properties defaults(Role role, const KafkaSettings& kafka) {
       {"broker.address.ttl", "60000"},     {"socket.timeout.ms", std::to_string(socket_timeout)},
       {"log.connection.close", "false"},
   };
-  if (role != Role::transactional_producer) {
+  if (!is_producer(role)) {
     all.insert(
         all.end(),
         {{"fetch.wait.max.ms", "20"}, {"fetch.message.max.bytes", "262144"}, {"queued.max.messages.kbytes", "1024"}});
@@ -83,7 +87,10 @@ Properties defaults(Role role, const KafkaSettings& kafka) {
 /// What exactly once rests on: not the user's to change.
 Properties fixed(Role role, const KafkaSinkSettings& settings) {
   Properties all = {{"bootstrap.servers", brokers_of(settings.kafka)}, {"client.id", "penstock-" + settings.agent}};
-  if (role == Role::transactional_producer) {
+  if (role == Role::idempotent_producer) {
+    // The queue keeps what cannot be sent: nothing is given up after a while.
+    all.insert(all.end(), {{"enable.idempotence", "true"}, {"message.timeout.ms", "0"}});
+  } else if (role == Role::transactional_producer) {
     all.insert(all.end(), {{"transactional.id", "penstock-" + settings.agent},
                            {"transaction.timeout.ms", std::to_string(settings.kafka.transaction_timeout.count())},
                            {"enable.idempotence", "true"}});
@@ -148,6 +155,18 @@ void ClientEvents::log(const char* facility, const char* text) const { log_->deb
 void ClientEvents::note(std::string text) {
   std::lock_guard lock(mutex_);
   last_ = std::move(text);
+  if (recent_.size() == kRecentNotes) recent_.erase(recent_.begin());
+  recent_.push_back(last_);
+}
+
+std::vector<std::string> ClientEvents::recent() const {
+  std::lock_guard lock(mutex_);
+  return recent_;
+}
+
+void ClientEvents::forget() {
+  std::lock_guard lock(mutex_);
+  recent_.clear();
 }
 
 std::string ClientEvents::last() const {
@@ -176,10 +195,10 @@ Result<Client> open_client(Role role, const KafkaSinkSettings& settings, ClientE
   rd_kafka_conf_set_opaque(conf->get(), &events);
   rd_kafka_conf_set_log_cb(conf->get(), on_log);
   rd_kafka_conf_set_error_cb(conf->get(), on_error);
-  if (role == Role::transactional_producer) rd_kafka_conf_set_dr_msg_cb(conf->get(), on_delivery);
+  if (is_producer(role)) rd_kafka_conf_set_dr_msg_cb(conf->get(), on_delivery);
 
   char wrong[512];
-  auto type = role == Role::transactional_producer ? RD_KAFKA_PRODUCER : RD_KAFKA_CONSUMER;
+  auto type = is_producer(role) ? RD_KAFKA_PRODUCER : RD_KAFKA_CONSUMER;
   Client client(rd_kafka_new(type, conf->get(), wrong, sizeof wrong));
   if (!client) return rejected(fmt::format("kafka: {}", wrong));
   conf->release();  // the client has it

@@ -10,6 +10,7 @@
 #include <mutex>
 #include <stop_token>
 #include <string>
+#include <vector>
 
 #include "buffer/history.h"
 #include "buffer/result.h"
@@ -58,11 +59,15 @@ class ClientEvents {
   void log(const char* facility, const char* text) const;
   void note(std::string text);
   std::string last() const;
+  /// The newest of them since forget(), a few dozen at most.
+  std::vector<std::string> recent() const;
+  void forget();
 
  private:
   const std::shared_ptr<spdlog::logger> log_;
   mutable std::mutex mutex_;
   std::string last_;
+  std::vector<std::string> recent_;
 };
 
 struct ClientDeleter {
@@ -77,7 +82,7 @@ struct TopicDeleter {
 using Topic = std::unique_ptr<rd_kafka_topic_s, TopicDeleter>;
 Result<Topic> open_topic(rd_kafka_s* client, const std::string& name);
 
-enum class Role { transactional_producer, committed_reader, uncommitted_reader };
+enum class Role { transactional_producer, idempotent_producer, committed_reader, uncommitted_reader };
 
 /// `rejected`: a property librdkafka does not know or a value it does not take. Never waits: it connects by itself.
 Result<Client> open_client(Role role, const KafkaSinkSettings& settings, ClientEvents& events);

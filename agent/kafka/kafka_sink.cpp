@@ -1,6 +1,7 @@
 #include "agent/kafka/kafka_sink.h"
 
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <atomic>
@@ -40,31 +41,44 @@ std::optional<CheckpointPlace> parse_place(const std::optional<std::string>& tex
 
 struct KafkaSink::Inside {
   Inside(const KafkaSinkSettings& given, BatchWriter writes, Notes& kept, const Clock& time)
-      : settings(given), writer(std::move(writes)), notes(kept), clock(time), lookout(settings, time) {}
+      : settings(given),
+        exactly_once(given.kafka.delivery == Delivery::exactly_once),
+        writer(std::move(writes)),
+        notes(kept),
+        clock(time),
+        lookout(settings, time) {}
 
   Result<Standing> resume(const Patience& patience);
   Result<void> transact(const Batch& batch, const Patience& patience);
+  Result<void> send(const Batch& batch, const Patience& patience);
+  std::string checkpoint_for(const Batch& batch, WallTime now) const;
+  Error learn_from(const Error& error);
+  void distrust();
   Result<void> clean(const Patience& patience);
   Result<void> open_reader();
   std::optional<Checkpoint> proven();
+  void close(const Checkpoint& proven, const Patience& patience);
+  Result<void> produce_checkpoint(std::string value, const Patience& patience);
   std::chrono::milliseconds transaction_timeout() const { return settings.kafka.transaction_timeout; }
 
   template <class Result>
   void tell(const Result& result);
 
   const KafkaSinkSettings settings;
+  const bool exactly_once;
   BatchWriter writer;
   Notes& notes;
   const Clock& clock;
   TwinLookout lookout;
 
-  std::shared_ptr<Producer> producer;    // none: resume makes one
-  std::shared_ptr<SharedClient> reader;  // reads uncommitted, while there are partitions to look at
-  bool ready = false;                    // it was initialised and the checkpoint read
-  bool verified = false;                 // our own topics are what they must be
-  std::unique_ptr<ReadBack> read_back;   // that is not yet at its end
-  Window window;
-  NewestCheckpoint newest;  // that Kafka has of us, or may have
+  std::shared_ptr<Producer> producer;      // none: resume makes one
+  std::shared_ptr<SharedClient> reader;    // reads uncommitted, while there are partitions to look at
+  bool ready = false;                      // it was initialised and the checkpoint read
+  bool verified = false;                   // our own topics are what they must be
+  std::unique_ptr<ReadBack> read_back;     // that is not yet at its end
+  Window window;                           // exactly_once
+  std::optional<Checkpoint> acknowledged;  // at_least_once: by all of Kafka, and not yet told
+  NewestCheckpoint newest;                 // that Kafka has of us, or may have
 
   std::atomic<const char*> doing{""};
   mutable std::mutex mutex;
@@ -78,9 +92,6 @@ Result<std::unique_ptr<KafkaSink>> KafkaSink::open(const KafkaSinkSettings& sett
                                                    const Clock& clock) {
   auto writer = BatchWriter::make(settings, std::move(lanes));
   if (!writer) return writer.error();
-  if (settings.kafka.delivery != Delivery::exactly_once) {
-    return rejected("kafka.delivery: only \"exactly_once\" is available in this version");
-  }
   if (auto checked = check_client_settings(settings); !checked) return checked.error();
   auto inside = std::make_unique<Inside>(settings, std::move(*writer), notes, clock);
   return std::unique_ptr<KafkaSink>(new KafkaSink(std::move(inside)));
@@ -92,17 +103,32 @@ Result<Standing> KafkaSink::resume(std::stop_token stop) {
   return standing;
 }
 
+Result<std::vector<Obstacle>> KafkaSink::prepare(const Batch& batch, std::stop_token stop) {
+  if (!inside_->ready) return transient("prepare without resume");
+  inside_->doing = "looking up topics";
+  auto planned = inside_->writer.plan(*inside_->producer, batch, std::move(stop));
+  inside_->tell(planned);
+  if (!planned) inside_->distrust();
+  return planned;
+}
+
 Result<void> KafkaSink::commit(const Batch& batch, std::stop_token stop) {
   auto committed = inside_->transact(batch, Patience(inside_->transaction_timeout(), std::move(stop)));
   inside_->tell(committed);
-  if (!committed) {
-    inside_->ready = false;
-    inside_->producer.reset();
-  }
+  if (!committed) inside_->distrust();
   return committed;
 }
 
+void KafkaSink::Inside::distrust() {
+  ready = false;
+  producer.reset();
+}
+
 std::optional<Checkpoint> KafkaSink::proven(std::stop_token) { return inside_->proven(); }
+
+void KafkaSink::pause(const Checkpoint& proven, std::stop_token stop) {
+  inside_->close(proven, Patience(kProofPatience, std::move(stop)));
+}
 
 KafkaSinkStatus KafkaSink::status() const {
   std::lock_guard lock(inside_->mutex);
@@ -119,8 +145,7 @@ void KafkaSink::Inside::tell(const Result& result) {
   std::lock_guard lock(mutex);
   status.connected = result.ok();
   status.error = result.ok() ? std::string() : result.error().what;
-  if (result.ok()) status.topics.clear();
-  for (const auto& [topic, why] : writer.unwritable()) status.topics[topic] = why;
+  status.topics = writer.unwritable();
   if (!complaint.empty()) status.librdkafka = std::move(complaint);
 }
 
@@ -147,8 +172,8 @@ Result<Standing> KafkaSink::Inside::resume(const Patience& patience) {
     ++status.producers;
   }
   // First this: from now on no transaction of an earlier producer can land. Only then is what we read the last word.
-  doing = "init_transactions";
-  if (!producer->initialised()) {
+  if (exactly_once && !producer->initialised()) {
+    doing = "init_transactions";
     auto initialised = producer->initialise(patience);
     if (!initialised) {
       if (initialised.error().fault != Fault::transient) producer.reset();
@@ -165,13 +190,14 @@ Result<Standing> KafkaSink::Inside::resume(const Patience& patience) {
   auto hint = parse_place(notes.get(kPlaceNote));
   if (hint && hint->partition >= *partitions) hint.reset();
   auto expected = hint ? hint->partition : checkpoint_partition(settings.agent, *partitions);
-  auto found = read_standing(
-      {settings, producer, reader, *partitions, expected, hint, [this](const char* step) { doing = step; }}, read_back,
-      patience);
+  const StandingQuestion question{
+      settings, producer, reader, *partitions, expected, hint, [this](const char* step) { doing = step; }};
+  auto found = exactly_once ? read_standing(question, read_back, patience) : read_proven(question, patience);
   if (!found) {
     producer.reset();  // the next try begins with init_transactions, which waits for the broker and can be stopped
     return found.error();
   }
+  acknowledged.reset();
   window.begin(std::move(found->since));
   for (const auto& [partition, end] : found->ends) {
     if (partition.first != kCheckpointTopic) window.clean(partition, end);
@@ -205,28 +231,82 @@ Result<void> KafkaSink::Inside::clean(const Patience& patience) {
 }
 
 Result<void> KafkaSink::Inside::transact(const Batch& batch, const Patience& patience) {
-  if (!ready) return transient("commit without resume");
-  doing = "looking up topics";
-  const Patience for_topics(kTopicPatience, patience.stop());
-  auto own = producer->topic(kCheckpointTopic, for_topics);
-  if (!own) return own.error();
-  if (auto planned = writer.plan(*producer, batch, for_topics); !planned) return planned;
-  if (auto cleaned = clean(patience); !cleaned) return cleaned;
+  if (!ready || !writer.is_planned(batch)) return transient("commit without resume and prepare");
+  if (exactly_once) {
+    if (auto cleaned = clean(patience); !cleaned) return cleaned;
+  }
+  auto sent = send(batch, patience);
+  if (!sent) return learn_from(sent.error());
+  writer.written();
+  if (exactly_once) {
+    window.committed(batch.after, batch.islands, producer->written());
+  } else {
+    acknowledged = batch.after;
+    reader.reset();
+  }
+  std::lock_guard lock(mutex);
+  ++status.transactions;
+  status.records += batch.records.size();
+  status.gaps += batch.gaps.size();
+  return {};
+}
 
-  if (auto begun = producer->begin(); !begun) return begun;
-  doing = "produce";
-  const WallTime now = clock.wall();
-  newest.value = encode_checkpoint(batch.after, window.note(batch.base, writer.partitions()), settings.agent, now);
+/// What the failure of a transaction says of topics. Time stamps that are refused can be mended by sending once more.
+Error KafkaSink::Inside::learn_from(const Error& error) {
+  for (const auto& [topic, why] : producer->refused_topics()) writer.refuse(topic, why);
+  bool mended = false;
+  for (const auto& topic : producer->refused_times()) mended = writer.refuse_time(topic) || mended;
+  return mended ? transient(error.what) : error;
+}
+
+/// What the checkpoint that goes with the batch says.
+std::string KafkaSink::Inside::checkpoint_for(const Batch& batch, WallTime now) const {
+  if (exactly_once) {
+    return encode_checkpoint(batch.after, window.note(batch.base, writer.partitions()), settings.agent, now);
+  }
+  Checkpoint checkpoint = batch.after;
+  checkpoint.sent = std::exchange(checkpoint.delivered, batch.base.delivered);
+  checkpoint.ledger = batch.base.ledger;
+  return encode_checkpoint(checkpoint, {batch.base.delivered, batch.base.ledger, {}}, settings.agent, now);
+}
+
+Result<void> KafkaSink::Inside::produce_checkpoint(std::string value, const Patience& patience) {
+  auto own = producer->topic(kCheckpointTopic, Patience(kTopicPatience, patience.stop()));
+  if (!own) return own.error();
+  newest.value = std::move(value);
   Producer::Message checkpoint;
   checkpoint.topic = own->handle;
   checkpoint.partition = newest.partition;
   checkpoint.key = settings.agent;
   checkpoint.value = newest.value;
+  return producer->produce(checkpoint, patience);
+}
+
+/// At_least_once the newest checkpoint speaks of what was acknowledged before its batch. No harm if this one gets lost.
+void KafkaSink::Inside::close(const Checkpoint& proven, const Patience& patience) {
+  if (exactly_once || !ready) return;
+  producer->begin_batch();
+  auto value = encode_checkpoint(proven, {proven.delivered, proven.ledger, {}}, settings.agent, clock.wall());
+  if (auto produced = produce_checkpoint(std::move(value), patience); !produced) return;
+  if (!producer->flush(patience)) spdlog::debug("kafka: the closing checkpoint is not acknowledged yet");
+}
+
+/// What was prepared: as one transaction, or just so.
+Result<void> KafkaSink::Inside::send(const Batch& batch, const Patience& patience) {
+  doing = "looking up topics";
+  if (auto own = producer->topic(kCheckpointTopic, Patience(kTopicPatience, patience.stop())); !own) return own.error();
+  if (exactly_once) {
+    if (auto begun = producer->begin(); !begun) return begun;
+  } else {
+    producer->begin_batch();
+  }
+  doing = "produce";
+  const WallTime now = clock.wall();
   auto failure = [&](const Error& error) {
     auto number = producer->failed_number();
     return number ? writer.failure_of(batch, *number, error) : error;
   };
-  if (auto produced = producer->produce(checkpoint, patience); !produced) {
+  if (auto produced = produce_checkpoint(checkpoint_for(batch, now), patience); !produced) {
     return writer.failure_of(batch, 0, produced.error());
   }
   // The checkpoint goes first: should the transaction be aborted, it may take back what an earlier one has left undecided,
@@ -239,22 +319,20 @@ Result<void> KafkaSink::Inside::transact(const Batch& batch, const Patience& pat
   if (auto written = writer.write(*producer, batch, now, patience); !written) return written;
   doing = "flush";
   if (auto flushed = producer->flush(patience); !flushed) return failure(flushed.error());
-  doing = "commit_transaction";
-  if (auto committed = Producer::commit(producer, patience); !committed) return committed;
+  if (exactly_once) {
+    doing = "commit_transaction";
+    if (auto committed = Producer::commit(producer, patience); !committed) return committed;
+  }
 
   auto last = producer->written();
   if (auto place = last.find({kCheckpointTopic, newest.partition}); place != last.end()) {
     notes.set(kPlaceNote, place_text({newest.partition, place->second}));
   }
-  window.committed(batch.after, batch.islands, last);
-  std::lock_guard lock(mutex);
-  ++status.transactions;
-  status.records += batch.records.size();
-  status.gaps += batch.gaps.size();
   return {};
 }
 
 std::optional<Checkpoint> KafkaSink::Inside::proven() {
+  if (!exactly_once) return std::exchange(acknowledged, std::nullopt);
   if (!ready || !window.unproven()) return std::nullopt;
   return window.prove(producer->stable(window.asked(), kProofPatience));
 }

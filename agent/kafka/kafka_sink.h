@@ -1,7 +1,7 @@
 // KafkaSink: the queue's end. One transaction per batch: its records, its gap records and the checkpoint that speaks of
 // them become visible to read_committed consumers together or never.
 //
-// Threads: the forwarder's calls resume() and commit(); status() may be called by any. librdkafka has threads of its own.
+// Threads: the forwarder's calls all but status(), which may be called by any. librdkafka has threads of its own.
 //
 // Every failure is answered alike: the producer is thrown away, and resume() makes a new one, whose init_transactions
 // ends whatever the old one (or a second agent with our id) had begun, and then reads where Kafka stands. So nothing
@@ -9,6 +9,12 @@
 // reconnect where an abort could have done; on a link where commits fail, the connection is gone as a rule.
 //
 // As init_transactions fences whoever uses our id, TwinLookout looks first whether that is another living agent.
+//
+// With delivery = at_least_once there is an idempotent producer and no transactions. A batch is in when each of its messages is
+// acknowledged; its checkpoint goes along with it, and says what was proven before and up to where this batch may be seen (and
+// when nothing follows, one more says that it is proven, too). So
+// after any doubt the last batch is sent once more, in the same order, and readers skip what they know (docs/consumers.md);
+// and a copy of the store that is older than what was sent is still known as a fork. The rest of this page is for exactly_once.
 //
 // A crash at any instant leaves at most one open transaction, which the next life's init_transactions aborts.
 //
@@ -49,7 +55,7 @@ struct KafkaSinkStatus {
   std::string doing;                          // the step that is under way: what is waited for; empty: none
   std::string error;                          // what is wrong now; empty when nothing is
   std::string librdkafka;                     // its last own complaint, about a broker as a rule; may be old
-  std::map<std::string, std::string> topics;  // that cannot be written to now, and why
+  std::map<std::string, std::string> topics;  // that cannot be written to now, and why: their lanes wait
   std::uint64_t transactions = 0, records = 0, gaps = 0, producers = 0;  // since the start
   bool duplicate_id = false;  // another living agent has our id: nothing is sent until a restart
 };
@@ -67,10 +73,14 @@ class KafkaSink final : public Sink {
 
   /// At most one transaction timeout, then `transient`; a stop ends it within about a second.
   Result<Standing> resume(std::stop_token stop) override;
+  /// At most ten seconds for each topic that has never been seen, as a rule one.
+  Result<std::vector<Obstacle>> prepare(const Batch& batch, std::stop_token stop) override;
   /// At most one transaction timeout and some; a stop ends it within about a second, with the outcome unknown.
   Result<void> commit(const Batch& batch, std::stop_token stop) override;
   /// Within a second.
   std::optional<Checkpoint> proven(std::stop_token stop) override;
+  /// Within a second.
+  void pause(const Checkpoint& proven, std::stop_token stop) override;
 
   KafkaSinkStatus status() const;
 

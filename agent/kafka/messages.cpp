@@ -141,6 +141,7 @@ std::string encode_checkpoint(const Checkpoint& checkpoint, const WindowNote& wi
                {"delivered", positions_json(checkpoint.delivered)},
                {"ledger", checkpoint.ledger},
                {"runs", std::move(runs)}};
+  if (!checkpoint.sent.empty()) json["sent"] = positions_json(checkpoint.sent);
   if (checkpoint.writer != Run()) json["writer"] = checkpoint.writer.hex();
   return dump(json);
 }
@@ -154,6 +155,7 @@ Result<Checkpoint> decode_checkpoint(std::string_view text, std::string_view age
   checkpoint.epoch = members.id<Epoch>("epoch");
   checkpoint.delivered = members.positions("delivered");
   checkpoint.ledger = members.number("ledger");
+  if (members.has("sent")) checkpoint.sent = members.positions("sent");
   if (members.has("writer")) checkpoint.writer = members.id<Run>("writer");  // older ones do not say
   const Json* runs = members.array("runs");
   if (!members.wrong().empty()) return rejected(members.wrong());

@@ -39,6 +39,12 @@ bool is_of_the_record(rd_kafka_resp_err_t error) {
   }
 }
 
+/// Not to be mended by sending again at once, and no fault of the record.
+bool is_of_the_topic(rd_kafka_resp_err_t error) {
+  return error == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED || error == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART ||
+         error == RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC || error == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION;
+}
+
 /// A topic may get more partitions while we write to it; Java's clients look as often.
 constexpr std::chrono::minutes kTopicIsKnownFor{5};
 
@@ -53,6 +59,8 @@ Result<std::shared_ptr<Producer>> Producer::open(const KafkaSinkSettings& settin
     const auto number = reinterpret_cast<std::uintptr_t>(delivery.opaque);
     const auto error = static_cast<rd_kafka_resp_err_t>(delivery.error);
     if (error == RD_KAFKA_RESP_ERR_NO_ERROR) return p->note_written(delivery);
+    if (is_of_the_topic(error)) p->refused_topics_[rd_kafka_topic_name(delivery.topic)] = rd_kafka_err2str(error);
+    if (error == RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP) p->refused_times_.insert(rd_kafka_topic_name(delivery.topic));
     // The first failure drags the rest along: those are only purged, and say nothing of why.
     bool dragged = error == RD_KAFKA_RESP_ERR__PURGE_QUEUE || error == RD_KAFKA_RESP_ERR__PURGE_INFLIGHT;
     if (p->failed_number_ && (dragged || (!p->dragged_ && *p->failed_number_ <= number))) return;
@@ -60,7 +68,9 @@ Result<std::shared_ptr<Producer>> Producer::open(const KafkaSinkSettings& settin
     p->failed_number_ = number;
     p->failure_ = {is_of_the_record(error) ? Fault::rejected : Fault::transient, rd_kafka_err2str(error)};
   };
-  auto client = open_client(Role::transactional_producer, settings, producer->events_);
+  bool exactly_once = settings.kafka.delivery == Delivery::exactly_once;
+  auto role = exactly_once ? Role::transactional_producer : Role::idempotent_producer;
+  auto client = open_client(role, settings, producer->events_);
   if (!client) return client.error();
   producer->client_ = std::move(*client);
   return producer;
@@ -107,6 +117,30 @@ std::string Producer::fatal_text() const {
   return std::string(reason) + (fenced ? kFencedBecause : "");
 }
 
+/// What made a message fail. One that was only purged says nothing of why: then the transaction cannot go on, and says so
+/// to whoever would begin another one. So it tells of partitions that could not be made part of it; which these are,
+/// librdkafka only logs ("... add partition "topic" [0] to transaction: ...").
+Error Producer::failure() {
+  if (!dragged_ || !initialised_) return failure_;
+  auto* error = rd_kafka_begin_transaction(client_.get());
+  if (error == nullptr || !rd_kafka_error_txn_requires_abort(error)) {
+    if (error != nullptr) rd_kafka_error_destroy(error);
+    return failure_;
+  }
+  const auto code = rd_kafka_error_code(error);
+  const std::string why = rd_kafka_err2str(code);
+  auto text = text_of(error);
+  if (!is_of_the_topic(code)) return {failure_.fault, text};
+  for (const auto& line : events_.recent()) {
+    for (const auto& [name, topic] : topics_) {
+      if (line.find(fmt::format("\"{}\" [", name)) == std::string::npos || line.find(why) == std::string::npos)
+        continue;
+      refused_topics_[name] = why;
+    }
+  }
+  return {failure_.fault, text};
+}
+
 Result<void> Producer::initialise(const Patience& patience) {
   // Resumable: a call that timed out goes on with the next one.
   while (true) {
@@ -125,10 +159,17 @@ Result<void> Producer::initialise(const Patience& patience) {
   return {};
 }
 
-Result<void> Producer::begin() {
+void Producer::begin_batch() {
   failed_number_.reset();
   dragged_ = false;
   written_.clear();
+  refused_topics_.clear();
+  refused_times_.clear();
+  events_.forget();
+}
+
+Result<void> Producer::begin() {
+  begin_batch();
   if (auto* error = rd_kafka_begin_transaction(client_.get())) {
     return transient(fmt::format("begin_transaction: {}", text_of(error)));
   }
@@ -177,7 +218,7 @@ Result<void> Producer::produce(const Message& message, const Patience& patience)
     if (headers != nullptr) rd_kafka_headers_destroy(headers);
     // An earlier message may have been refused meanwhile, and its transaction with it: then that is what happened.
     rd_kafka_poll(client_.get(), 0);
-    if (failed_number_) return failure_;
+    if (failed_number_) return failure();
     return Error{never ? Fault::rejected : Fault::transient, text};
   }
   return {};
@@ -191,7 +232,7 @@ Result<void> Producer::flush(const Patience& patience) {
       failed_number_.reset();  // no fault of a message
       return transient(fatal);
     }
-    if (failed_number_) return failure_;
+    if (failed_number_) return failure();
     if (error == RD_KAFKA_RESP_ERR_NO_ERROR) return {};
   } while (!patience.over());
   return transient(fmt::format("{} messages are not acknowledged{}", rd_kafka_outq_len(client_.get()),
@@ -237,7 +278,7 @@ Result<void> Producer::abort(const Patience& patience) {
   return {};
 }
 
-Result<Producer::KnownTopic> Producer::topic(const std::string& name, const Patience& patience) {
+Result<Producer::KnownTopic> Producer::topic(const std::string& name, const Patience& patience, TopicState* state) {
   const auto now = std::chrono::steady_clock::now();
   auto found = topics_.find(name);
   if (found != topics_.end() && now - found->second.when < kTopicIsKnownFor) {
@@ -260,6 +301,7 @@ Result<Producer::KnownTopic> Producer::topic(const std::string& name, const Pati
     known.when = now;
     return KnownTopic{handle, look.partitions};
   } while (look.state != TopicState::refused && rest(patience));
+  if (state != nullptr) *state = look.state;
   return transient(fmt::format("topic {}: {}", name, look.why));
 }
 

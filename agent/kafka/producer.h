@@ -1,4 +1,5 @@
-// Producer: one life of a transactional producer, from init_transactions to its first failure.
+// Producer: one life of a producer, up to its first failure. A transactional one begins with init_transactions, and what it
+// produces belongs to transactions; an idempotent one just produces.
 //
 // One thread uses it. It is shared only so that a commit that hangs in the network can be left behind by a stop: the
 // thread inside that call then keeps it alive and ends it.
@@ -6,8 +7,10 @@
 
 #include <chrono>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -15,6 +18,7 @@
 
 #include "agent/kafka/client.h"
 #include "agent/kafka/headers.h"
+#include "agent/kafka/topics.h"
 #include "agent/kafka/window.h"
 #include "buffer/result.h"
 
@@ -22,6 +26,7 @@ namespace penstock {
 
 class Producer {
  public:
+  /// As settings.kafka.delivery says: transactional for exactly_once.
   static Result<std::shared_ptr<Producer>> open(const KafkaSinkSettings& settings);
 
   /// init_transactions: ends what earlier producers of this id have begun, and fences them. `transient` when patience
@@ -33,13 +38,17 @@ class Producer {
     rd_kafka_topic_s* handle = nullptr;
     std::int32_t partitions = 0;  // looked up again now and then: a topic may grow
   };
-  /// The topic, once the brokers know it and it has leaders, so that no transaction waits for that.
-  Result<KnownTopic> topic(const std::string& name, const Patience& patience);
+  /// The topic, once the brokers know it and it has leaders, so that no transaction waits for that. In a failure `state`,
+  /// unless null, says which it is.
+  Result<KnownTopic> topic(const std::string& name, const Patience& patience, TopicState* state = nullptr);
+  bool knows(const std::string& topic) const { return topics_.count(topic) != 0; }
   std::size_t topics() const { return topics_.size(); }
 
   Result<void> begin();
+  /// An idempotent one's begin: forgets what became of the messages before.
+  void begin_batch();
 
-  /// One message of the open transaction; copied. `number` is given back by failed_number. Waits while the queue is full.
+  /// One message of the batch, or the open transaction; copied. `number` is given back by failed_number. Waits while the queue is full.
   struct Message {
     rd_kafka_topic_s* topic = nullptr;
     std::int32_t partition = -1;  // -1: by the key
@@ -57,6 +66,10 @@ class Producer {
   Result<void> flush(const Patience& patience);
   /// The number of the first message that was refused; nothing if none was.
   std::optional<std::size_t> failed_number() const { return failed_number_; }
+  /// The topics that the brokers did not let us write to, though they know them and us, and their words.
+  const std::map<std::string, std::string>& refused_topics() const { return refused_topics_; }
+  /// The topics that did not take the time stamp of a message.
+  const std::set<std::string>& refused_times() const { return refused_times_; }
   /// Where the transaction has written: the newest offset in each partition.
   Offsets written() const;
 
@@ -74,6 +87,7 @@ class Producer {
  private:
   Producer() = default;
   void note_written(const ClientEvents::Delivery& delivery);
+  Error failure();
   std::string text_of(rd_kafka_error_s* error);  // and destroys it
   std::string fatal_text() const;                // empty: nothing fatal has happened
 
@@ -89,6 +103,8 @@ class Producer {
   std::optional<std::size_t> failed_number_;
   bool dragged_ = false;  // what failed is known only by what it dragged along
   Error failure_;
+  std::map<std::string, std::string> refused_topics_;
+  std::set<std::string> refused_times_;
   struct Written {
     rd_kafka_topic_s* topic = nullptr;
     std::int32_t partition = 0;

@@ -150,6 +150,26 @@ Result<Offsets> settle_partitions(Producer& producer, rd_kafka_s* uncommitted,
   return transient(fmt::format("{}: a transaction is open there and hides what became of ours", text_of(open.front())));
 }
 
+Result<FoundStanding> read_proven(const StandingQuestion& question, const Patience& patience) {
+  CheckpointReader checkpoints(question.settings, question.uncommitted);
+  question.doing("reading the checkpoint");
+  auto raw = checkpoints.newest(question.partitions, question.expected, question.hint, patience);
+  if (!raw) return raw.error();
+  FoundStanding found;
+  if (!*raw || !(*raw)->value) return found;
+  auto checkpoint = understand(**raw, question.settings.agent);
+  if (!checkpoint) return checkpoint.error();
+  auto window = decode_window(*(*raw)->value);
+  if (!window) return transient(window.error().what);
+  found.place = (*raw)->place;
+  auto proven = *window ? (*window)->delivered : Positions();
+  if (checkpoint->sent.empty() && proven != checkpoint->delivered) checkpoint->sent = checkpoint->delivered;
+  checkpoint->delivered = std::move(proven);
+  checkpoint->ledger = *window ? (*window)->ledger : 0;
+  found.standing.checkpoint = std::move(*checkpoint);
+  return found;
+}
+
 Result<FoundStanding> read_standing(const StandingQuestion& question, std::unique_ptr<ReadBack>& kept,
                                     const Patience& patience) {
   const auto& settings = question.settings;

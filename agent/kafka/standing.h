@@ -49,6 +49,10 @@ struct StandingQuestion {
 Result<FoundStanding> read_standing(const StandingQuestion& question, std::unique_ptr<ReadBack>& kept,
                                     const Patience& patience);
 
+/// The same at_least_once, where nothing can be known of what is under way: what is proven by the newest checkpoint is
+/// there, and all that follows is sent (again). Only place and standing of the answer are filled in. The producer is not used.
+Result<FoundStanding> read_proven(const StandingQuestion& question, const Patience& patience);
+
 /// The newest checkpoint of ours, to be repeated in a transaction that is aborted.
 struct NewestCheckpoint {
   std::string agent;

@@ -130,7 +130,7 @@ TopicLook look_at_topic(rd_kafka_s* client, rd_kafka_topic_s* topic, const Patie
       look = {TopicState::known, found.partition_cnt, ""};
       for (int i = 0; i < found.partition_cnt; ++i) {
         if (found.partitions[i].leader >= 0) continue;
-        look.state = TopicState::unreachable;
+        look.state = TopicState::leaderless;
         look.why = fmt::format("partition {} has no leader", found.partitions[i].id);
       }
     } else if (found.err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED ||

@@ -17,13 +17,13 @@ inline constexpr std::int32_t kCheckpointPartitions = 16;
 /// `transient` in every failure: it says what to do, and is tried again. `client` must not create topics by asking.
 Result<std::int32_t> prepare_own_topics(rd_kafka_s* client, bool verify, const Patience& patience);
 
-enum class TopicState { known, absent, refused, unreachable };
+enum class TopicState { known, absent, refused, leaderless, unreachable };
 struct TopicLook {
   TopicState state = TopicState::unreachable;
   std::int32_t partitions = 0;
   std::string why;  // unless known
 };
-/// Asks once, for at most a slice of patience. `known`: every partition has a leader. Also warms the client's cache, which
+/// Asks once, for at most a slice of patience. `known`: every partition has a leader. `unreachable`: no answer. Also warms the client's cache, which
 /// saves the first record to a topic a second.
 TopicLook look_at_topic(rd_kafka_s* client, rd_kafka_topic_s* topic, const Patience& patience);
 

@@ -61,6 +61,7 @@ class DestinationSink final : public Sink {
     if (to_.away) return transient("nobody is there");
     return Standing{to_.checkpoint, {}};
   }
+  Result<std::vector<Obstacle>> prepare(const Batch&, std::stop_token) override { return std::vector<Obstacle>(); }
   Result<void> commit(const Batch& batch, std::stop_token) override {
     std::lock_guard lock(to_.mutex);
     if (to_.away) return transient("nobody is there");

@@ -43,7 +43,7 @@ class Pipe {
       auto number = account.enter(checksum_of(record.driver, record.stream, record.content_type, record.payload));
       record.headers.push_back({kNumberHeader, std::to_string(number)});
     }
-    auto committed = sink->commit(batch, {});
+    auto committed = penstock::send(*sink, batch);
     INFO((committed ? "" : committed.error().what));
     REQUIRE(committed);
   }
@@ -133,8 +133,8 @@ TEST_CASE("an attempt that comes to nothing is seen on a mock cluster, skipped, 
     auto number = pipe.account.enter(checksum_of(record.driver, record.stream, record.content_type, record.payload));
     stored.record.headers.push_back({kNumberHeader, std::to_string(number)});
   }
-  REQUIRE(pipe.sink->commit(attempt, {}));
-  REQUIRE(pipe.sink->commit(attempt, {}));
+  REQUIRE(penstock::send(*pipe.sink, attempt));
+  REQUIRE(penstock::send(*pipe.sink, attempt));
   auto proof = pipe.proof();
   CHECK(proof.repeats == 20);
   CHECK(proof.holds());

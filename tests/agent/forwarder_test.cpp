@@ -20,6 +20,7 @@ struct Loop {
     with.directory = folder.path() / "queue";
     with.agent = "loop";
     with.capacity_bytes = 4 << 20;
+    with.lanes = {{"telemetry", 1}, {"alarms", 0}};
     auto opened = Store::open(with, clock);
     REQUIRE(opened.ok());
     store = std::move(*opened);
@@ -33,12 +34,16 @@ struct Loop {
     settings.proof_patience = 2000ms;
     forwarder = std::make_unique<Forwarder>(*store, sink, Forwarder::own_writes(*store), clock, settings);
   }
-  void put(int records) {
+  void put(int records, const std::string& key = "", const std::string& lane = "telemetry") {
     Group group;
-    for (int i = 0; i < records; ++i) group.records.emplace_back().payload = "x";
+    group.lane = *store->lane(lane);
+    for (int i = 0; i < records; ++i) {
+      group.records.emplace_back().payload = "x";
+      group.records.back().key = key;
+    }
     REQUIRE(store->commit(std::span(&group, 1)).ok());
   }
-  std::uint64_t delivered() const { return store->status().lanes.front().delivered.value(); }
+  std::uint64_t delivered(std::size_t lane = 0) const { return store->status().lanes.at(lane).delivered.value(); }
   /// How long one step took on the clock, which only sleeping moves.
   BootTime step() {
     auto before = clock.boottime();
@@ -104,6 +109,64 @@ TEST_CASE("what was committed last stays in the store until there is proof of it
   loop.step();
   CHECK(loop.forwarder->status().commits == 2);
   CHECK(loop.forwarder->status().resumes == 1);
+}
+
+TEST_CASE("a lane waits at the record whose topic is missing, the others go on", "[forwarder]") {
+  Loop loop(100);
+  constexpr std::size_t alarms = 1;
+  loop.destination.faults.topic_is_missing = true;
+  loop.put(2, "", "alarms");
+  loop.put(3, "topic", "alarms");
+  loop.put(10);
+  loop.step();  // asks
+  loop.step();
+  loop.step();  // proof
+  CHECK(loop.delivered() == 10);
+  CHECK(loop.delivered(alarms) == 2);
+  CHECK(loop.forwarder->status().connected);
+  loop.put(5, "", "alarms");
+  loop.put(5);
+  loop.step();
+  loop.step();
+  CHECK(loop.delivered() == 15);
+  CHECK(loop.delivered(alarms) == 2);
+
+  loop.destination.faults.topic_is_missing = false;
+  loop.clock.sleep(10s, {});
+  loop.step();
+  loop.step();
+  CHECK(loop.delivered(alarms) == 10);
+  CHECK(loop.forwarder->status().failures == 0);
+  CHECK(loop.forwarder->status().resumes == 1);
+}
+
+TEST_CASE("while all that is left waits for a topic nothing is committed", "[forwarder]") {
+  Loop loop(100);
+  loop.destination.faults.topic_is_missing = true;
+  loop.put(3, "topic");
+  loop.step();  // asks
+  for (int turn = 0; turn < 3; ++turn) {
+    loop.step();
+    loop.clock.sleep(10s, {});
+  }
+  CHECK(loop.forwarder->status().commits == 0);
+  CHECK(loop.destination.records().empty());
+}
+
+TEST_CASE("records whose topic is missing for good are set aside at once, however many", "[forwarder]") {
+  Loop loop(100);
+  loop.put(5);
+  loop.put(30, "homeless");
+  loop.put(5);
+  BootTime slept = loop.step();  // asks
+  while (loop.delivered() < 40) slept += loop.step();
+  CHECK(slept <= 1000ms);  // two intervals between commits
+  CHECK(loop.destination.records().size() == 10);
+  CHECK(loop.forwarder->status().set_aside == 30);
+  auto letters = loop.store->dead_letters({}, {});
+  REQUIRE(letters);
+  REQUIRE(letters->size() == 30);
+  CHECK(letters->front().reason == "its topic is not there, for good");
 }
 
 TEST_CASE("what was acknowledged and cannot be seen is asked about, and kept until then", "[forwarder]") {

@@ -45,7 +45,7 @@ class SinkOnMock {
   }
 
   void commit(Sink& sink, const Batch& batch) {
-    auto committed = sink.commit(batch, stop.get_token());
+    auto committed = send(sink, batch, stop.get_token());
     INFO((committed ? "" : committed.error().what));
     REQUIRE(committed);
   }
@@ -203,7 +203,7 @@ TEST_CASE("whatever error a request meets, the batch is in once after as many re
   // As the forwarder does it.
   auto batch = test.maker.next(5);
   int failures = 0;
-  while (!sink->commit(batch, {})) {
+  while (!send(*sink, batch)) {
     REQUIRE(++failures < 5);
     CHECK(!sink->status().connected);
     CHECK(!sink->status().error.empty());
@@ -214,6 +214,74 @@ TEST_CASE("whatever error a request meets, the batch is in once after as many re
   CHECK(test.resume(*sink) == batch.after);
 }
 
+TEST_CASE("a record that would need one more than max_topics is to be set aside", "[kafka]") {
+  SinkOnMock test;
+  test.settings.kafka.max_topics = 1;
+  test.settings.kafka.topic = "of.{key}";
+  auto sink = test.open();
+  test.resume(*sink);
+  auto batch = test.maker.next(3);
+  batch.records[1].record.key = "second";
+  auto obstacles = sink->prepare(batch, {});
+  REQUIRE(obstacles);
+  REQUIRE(obstacles->size() == 1);
+  CHECK(obstacles->front().sequence == Sequence(2));
+  CHECK(obstacles->front().for_good);
+  CHECK(has(obstacles->front().why, "topic of.second: it would be one more than max_topics = 1"));
+}
+
+TEST_CASE("at_least_once what is acknowledged is proven, and the next life goes on behind it", "[kafka]") {
+  SinkOnMock test;
+  test.settings.kafka.delivery = Delivery::at_least_once;
+  auto first = test.maker.next(100), second = test.maker.next(50);
+  second.base = first.after;
+  {
+    auto sink = test.open();
+    CHECK(!test.resume(*sink));
+    test.commit(*sink, first);
+    CHECK(sink->proven({}) == first.after);
+    CHECK(!sink->proven({}));
+    test.commit(*sink, second);
+  }
+  CHECK(test.values("penstock.telemetry").size() == 150);
+  auto sink = test.open();
+  auto checkpoint = test.resume(*sink);
+  REQUIRE(checkpoint);
+  CHECK(checkpoint->delivered == first.after.delivered);  // of the last batch nobody has told that it was acknowledged
+  CHECK(checkpoint->sent == second.after.delivered);
+  test.commit(*sink, second);
+  CHECK(test.values("penstock.telemetry").size() == 200);
+  sink->pause(second.after, {});
+  sink = test.open();
+  CHECK(test.resume(*sink) == second.after);
+}
+
+TEST_CASE("from exactly_once to at_least_once and back nothing is left out", "[kafka]") {
+  SinkOnMock test;
+  auto first = test.maker.next(10), second = test.maker.next(10);
+  second.base = first.after;
+  {
+    auto sink = test.open();
+    test.resume(*sink);
+    test.commit(*sink, first);
+  }
+  test.settings.kafka.delivery = Delivery::at_least_once;
+  {
+    auto sink = test.open();
+    auto checkpoint = test.resume(*sink);
+    REQUIRE(checkpoint);
+    CHECK(checkpoint->delivered.empty());  // what the one before had proven
+    CHECK(checkpoint->sent == first.after.delivered);
+    test.commit(*sink, second);
+  }
+  test.settings.kafka.delivery = Delivery::exactly_once;
+  auto sink = test.open();
+  auto checkpoint = test.resume(*sink);
+  REQUIRE(checkpoint);
+  CHECK(checkpoint->delivered == first.after.delivered);
+  CHECK(checkpoint->sent == second.after.delivered);
+}
+
 TEST_CASE("a record that Kafka refuses is named by lane and sequence", "[kafka]") {
   SinkOnMock test;
   auto sink = test.open();
@@ -222,7 +290,7 @@ TEST_CASE("a record that Kafka refuses is named by lane and sequence", "[kafka]"
   test.commit(*sink, first);
   auto batch = test.maker.next(1);
   test.cluster->fail_next(MockCluster::Request::produce, {10});
-  auto committed = sink->commit(batch, {});
+  auto committed = send(*sink, batch);
   REQUIRE(!committed);
   INFO(committed.error().what);
   bool names_record = has(committed.error().what, "lane telemetry, sequence 2 (8 bytes)");
@@ -281,7 +349,7 @@ TEST_CASE("a stop ends a resume and a commit that hang within about a second", "
     std::stop_source source;
     stop_during("flush", source);
     auto began = std::chrono::steady_clock::now();
-    auto committed = sink->commit(test.maker.next(1), source.get_token());
+    auto committed = send(*sink, test.maker.next(1), source.get_token());
     CHECK(!committed);
     CHECK(std::chrono::steady_clock::now() - began < 3s);
   }
@@ -292,7 +360,7 @@ TEST_CASE("a stop ends a resume and a commit that hang within about a second", "
     std::stop_source source;
     stop_during("commit_transaction", source);
     auto began = std::chrono::steady_clock::now();
-    CHECK(!sink->commit(test.maker.next(1), source.get_token()));
+    CHECK(!send(*sink, test.maker.next(1), source.get_token()));
     CHECK(std::chrono::steady_clock::now() - began < 3s);
     test.cluster->fail_next(MockCluster::Request::end_transaction, {});
   }

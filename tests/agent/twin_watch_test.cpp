@@ -103,7 +103,7 @@ struct OnMock {
     auto sink = KafkaSink::open(with, BatchMaker::lane_name, notes, clock);
     REQUIRE(sink);
     REQUIRE((*sink)->resume({}));
-    auto committed = (*sink)->commit(maker.next(1), {});
+    auto committed = send(**sink, maker.next(1));
     INFO((committed ? "" : committed.error().what));
     REQUIRE(committed);
   }

@@ -45,6 +45,19 @@ TEST_CASE("a checkpoint of a run we do not know is a fork, common up to the last
   CHECK(at(result.delivered, "telemetry") == Sequence(100));
 }
 
+TEST_CASE("a checkpoint that says what was sent beyond what is proven", "[history]") {
+  auto sent = checkpoint({started('1', 1)}, 80);
+  sent.sent = upto(120);
+  auto ours = settle(store({started('1', 1)}, 120, 50), sent);
+  CHECK_FALSE(ours.fork);
+  CHECK(at(ours.delivered, "telemetry") == Sequence(80));
+  CHECK_FALSE(settle(store({started('1', 1)}, 120, 110), sent).checkpoint_behind);
+  // Of a copy that numbered more than this store knows readers may have seen some.
+  auto fork = settle(store({started('1', 1)}, 100, 50), sent);
+  CHECK(fork.fork);
+  CHECK(at(fork.delivered, "telemetry") == Sequence(80));
+}
+
 TEST_CASE("a store restored from a backup of the same run is a fork at the backup's end", "[history]") {
   auto result = settle(store({started('1', 1), started('2', 51)}, 70, 10), checkpoint({started('1', 1)}, 100));
   CHECK(result.fork);

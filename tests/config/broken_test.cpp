@@ -275,7 +275,7 @@ type = "thing"
 )~",
      R"~(f:5:9: kafka.topic is "penstock.{lan}", expected text with {agent}, {driver}, {stream}, {lane} or {key}, did you mean {lane}?
 f:6:7: kafka.key is "{agent", expected text with {agent}, {driver}, {stream}, {lane} or {key}, each with both braces
-f:7:12: kafka.delivery is "exactly-once", expected "exactly_once", did you mean "exactly_once"?
+f:7:12: kafka.delivery is "exactly-once", expected "exactly_once" or "at_least_once", did you mean "exactly_once"?
 )~"},
     {R"~([agent]
 id = "gw"

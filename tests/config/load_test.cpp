@@ -90,6 +90,7 @@ batch_records = 100
 transaction_timeout = "1m"
 duplicate_watch = "2m"
 max_topics = 7
+on_topic_error = "dead_letter"
 [kafka.properties]
 "security.protocol" = "ssl"
 linger.ms = 5
@@ -118,6 +119,7 @@ on_busy = "drop"
                     60s,
                     2min,
                     7,
+                    OnTopicError::dead_letter,
                     {{"security.protocol", "ssl"}, {"linger.ms", "5"}, {"socket.keepalive.enable", "true"}}};
   expected.http.listen = "off";
   expected.drivers = {{expected.agent.id, "d", "thing", "alarms", OnBusy::drop, AnySettings::of(sample::Settings{})}};

@@ -3,8 +3,9 @@
 
   awkward_test.py [--records 5000] [--seed N]
 
-Among the records: one of 5 MB, one with a key of 1 MB, one of 1970, one of 2100, an empty one. The topic takes Kafka's usual
-1,048,588 bytes at first; widened, it takes the dead letters by `penstock queue dead-letters --retry`.
+Among the records: one of 5 MB, one with a key of 1 MB, one of 1970, one of 2100, one of 2021, an empty one. The topic takes Kafka's usual
+1,048,588 bytes at first; widened, it takes the dead letters by `penstock queue dead-letters --retry`. It refuses time stamps that are
+older than a year.
 """
 import argparse
 import datetime
@@ -45,7 +46,7 @@ lane = "own"
 
 def lines_of(records, chance):
     """The lines of the file to import, and at which sequence which awkward one is."""
-    names = ["large", "long key", "of 1970", "of 2100", "empty"]
+    names = ["large", "long key", "of 1970", "of 2100", "of 2021", "empty"]
     places = dict(zip(sorted(chance.sample(range(2, records), len(names))), chance.sample(names, len(names))))
     lines = []
     now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")  # older ones Kafka soon deletes
@@ -60,6 +61,8 @@ def lines_of(records, chance):
             line["key"] = "k" * (1 << 20)
         elif what == "of 1970":
             line["time"] = "1970-01-01T00:00:01.500000Z"
+        elif what == "of 2021":
+            line["time"] = "2021-06-01T00:00:00.000000Z"
         elif what == "of 2100":
             line["time"] = "2100-01-01T00:00:00.000000Z"
         elif what == "empty":
@@ -76,6 +79,10 @@ def test(arguments):
         kafka = Kafka(folder)
         parts.append(kafka)
         kafka.start()
+        kafka.create_topic("of.data", 1)
+        admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+        picky = ConfigResource(ConfigResource.Type.TOPIC, "of.data", set_config={"message.timestamp.before.max.ms": str(365 * 86_400_000)})
+        admin.alter_configs([picky])[picky].result(30)
         penstock = Penstock(folder, CONFIG.format(folder=folder, bootstrap=kafka.bootstrap))
         parts.append(penstock)
         (folder / "state").mkdir()
@@ -108,10 +115,14 @@ def test(arguments):
         expected = [n for n in range(1, arguments.records + 1) if n not in refused]
         expect([sequence for sequence, _ in found] == expected, f"all {len(expected)} others arrived, once, in order")
         by_sequence = dict(found)
-        for what, time in (("of 1970", "1970-01-01T00:00:01.500000Z"), ("of 2100", "2100-01-01T00:00:00.000000Z")):
+        for what, time in (("of 1970", "1970-01-01T00:00:01.500000Z"), ("of 2100", "2100-01-01T00:00:00.000000Z"),
+                           ("of 2021", "2021-06-01T00:00:00.000000Z")):
             message = by_sequence[at[what]]
             expect(message["headers"]["ce_time"] == time and 1_700_000_000_000 < message["ts"] < 4_000_000_000_000,
                    f"the one {what} keeps its time in ce_time and has the time of sending as Kafka's: {message['ts']}")
+        ordinary = [m for sequence, m in found if sequence not in at.values()]
+        event = datetime.datetime.strptime(ordinary[0]["headers"]["ce_time"], "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=datetime.timezone.utc).timestamp()
+        expect(all(m["ts"] == event * 1000 for m in ordinary), "the ordinary ones, all of one instant, keep it as Kafka's time")
         expect(by_sequence[at["empty"]]["payload"] in ("", None), f"the empty one is empty: {by_sequence[at['empty']]['payload']!r}")
 
         def gaps():
@@ -129,7 +140,6 @@ def test(arguments):
         verified("with dead letters aside")
 
         wider = ConfigResource(ConfigResource.Type.TOPIC, "of.data", set_config={"max.message.bytes": "8500000"})
-        admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
         admin.alter_configs([wider])[wider].result(30)
         ids = [letter["id"] for letter in letters]
         done = penstock.call("queue", "dead-letters", "--retry", *ids, *place)

@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """Everything that can go wrong between an agent and three brokers, at random, for a while: 0 lost, 0 twice, in order.
 
-  chaos_test.py [--seeds 3] [--seed N] [--seconds 36] [--records 30000] [--at-least 0]
+  chaos_test.py [--seeds 3] [--without-transactions 1] [--seed N] [--seconds 36] [--records 30000] [--at-least 0]
 
 Rows of known content come in evenly while a schedule drawn from the seed goes on: the agent is killed; a broker is killed and
 started again, or all of them one after the other in order; connections are cut, held in a black hole (sometimes for longer than the
 transaction timeout), closed by halves, robbed of the brokers' answers, delayed and throttled; and in the middle of many of these
 the agent is killed as well. Then all faults end, everything drains, and two readers must agree: `penstock verify`, and kcat by
 content. Never are two brokers down at once: what Kafka acknowledged must be kept by somebody.
+
+So many seeds at exactly_once, and so many more at_least_once, where the readers skip what they know.
 
 --seed replays one schedule; the instants within it are those of the machine. Each seed has an agent and a topic of its own on one
 cluster. With --at-least the schedule goes on until there were so many kills and cuts.
@@ -32,6 +34,7 @@ class Chaos:
         self.kafka, self.penstock, self.chance = kafka, penstock, chance
         self.agent_kills = self.broker_kills = self.restarts = self.cuts = 0
         self.doubts = 0  # calls into Kafka that failed, of agents that have ended since
+        self.skipped = 0
         self.held = self.held_long = self.robbed = self.halved = self.bad_weather = 0
 
     def faults(self):
@@ -148,10 +151,10 @@ def expect_alive(penstock):
         expect(False, f"the agent runs until it is killed; it ended with {penstock.child.returncode}: {penstock.output()[-2000:]}")
 
 
-def one_seed(kafka, folder, parts, seed, arguments):
-    agent, topic = f"chaos-{seed}", f"chaos.{seed}"
-    print(f"seed {seed}: {arguments.records} rows in {arguments.seconds} s", flush=True)
-    penstock, rows = start_agent(kafka, folder, parts, agent, topic, partitions=PARTITIONS)
+def one_seed(kafka, folder, parts, seed, delivery, arguments):
+    agent, topic = f"chaos-{seed}-{delivery}", f"chaos.{seed}.{delivery}"
+    print(f"seed {seed}, {delivery}: {arguments.records} rows in {arguments.seconds} s", flush=True)
+    penstock, rows = start_agent(kafka, folder, parts, agent, topic, partitions=PARTITIONS, delivery=delivery)
     rows.give(500)
     rows.wait_drained()
     rows.start(arguments.records, arguments.seconds)
@@ -177,24 +180,28 @@ def one_seed(kafka, folder, parts, seed, arguments):
     print(f"  drained {rows.wait_drained(240):.1f} s after the last row was stored; the relay: {kafka.tell('stats')}")
     expect_alive(penstock)
     chaos.note_doubts()
-    prove(kafka, penstock, rows, topic)
+    chaos.skipped = prove(kafka, penstock, rows, topic, delivery=delivery)
     return chaos
 
 
 def test(arguments):
-    seeds = [arguments.seed] if arguments.seed is not None else [random.randrange(1 << 32) for _ in range(arguments.seeds)]
+    times = 1 if arguments.seed is not None else arguments.seeds
+    deliveries = ["exactly_once"] * times + ["at_least_once"] * arguments.without_transactions
+    seeds = [random.randrange(1 << 32) if arguments.seed is None else arguments.seed for _ in deliveries]
     with stage() as (folder, parts):
         kafka = Kafka(folder, brokers=3, relay=True, seconds=arguments.seconds * 3 * len(seeds) + 1200)
         parts.append(kafka)
         kafka.start()
-        for seed in seeds:
-            chaos = one_seed(kafka, folder, parts, seed, arguments)
-            print(f"  {arguments.records} rows, 0 lost, 0 twice; {chaos.figures()}; {chaos.faults()} kills and cuts; seed {seed}", flush=True)
+        for seed, delivery in zip(seeds, deliveries):
+            chaos = one_seed(kafka, folder, parts, seed, delivery, arguments)
+            twice = f"0 twice, {chaos.skipped} repeats skipped" if delivery == "at_least_once" else "0 twice"
+            print(f"  {delivery}: {arguments.records} rows, 0 lost, {twice}; {chaos.figures()}; {chaos.faults()} kills and cuts; seed {seed}", flush=True)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--without-transactions", type=int, default=1)
     parser.add_argument("--seed", type=int)
     parser.add_argument("--seconds", type=float, default=36)
     parser.add_argument("--records", type=int, default=30_000)

@@ -2,16 +2,17 @@
 """Faults of a Kafka cluster, one after the other, each while rows come in: the queue keeps, the status says why, and afterwards each
 row is in Kafka once.
 
-  faults_test.py [FAULT...]       all of them unless named: min_insync, topic_deleted, rolling_restart, slow_broker, not_allowed
+  faults_test.py [FAULT...]       all of them unless named: min_insync, topic_deleted, rolling_restart, slow_broker, not_allowed, one_lane
 
 Three brokers. A disk that is too slow is told from outside only by a broker that does not answer: so slow_broker stops one (SIGSTOP)
 for longer than every socket timeout.
 """
+import json
 import sys
 import time
 
-from harness import Failed, Kafka, expect, need, run, stage, wait_until, wire
-from rows import Tally, prove, start_agent
+from harness import Failed, Kafka, Penstock, expect, need, run, stage, wait_until, wire
+from rows import Rows, Tally, config, prove, start_agent
 
 SOCKET_TIMEOUT = 9.9  # of the agent's librdkafka: 100 ms less than its transaction_timeout
 
@@ -126,7 +127,68 @@ def not_allowed(kafka, folder, parts):
     fault.over()
 
 
-FAULTS = [min_insync, topic_deleted, rolling_restart, slow_broker, not_allowed]
+def one_lane(kafka, folder, parts):
+    """Of two lanes one goes to a topic that the agent sees and may not write to: the other one goes on."""
+    tls, user, name, closed = kafka.folder / "tls", "CN=agent", "gw-one-lane", "faults.lane.closed"
+    for kind, resource, how in (("topic", "faults.lane.telemetry", {}), ("topic", "penstock.", {"prefix": True}),
+                                ("transactional-id", f"penstock-{name}", {}), ("topic", closed, {"operation": wire.DESCRIBE})):
+        wire.allow(kafka.ports[1], user, kind, resource, **how)
+    for topic in ("faults.lane.telemetry", closed):
+        kafka.create_topic(topic, 3)
+    text = config(folder, name, kafka.listeners["mtls"], "faults.lane.{lane}", broker_address_family='"v4"', security_protocol='"ssl"',
+                  ssl_ca_location=f'"{tls}/ca.pem"', ssl_certificate_location=f'"{tls}/agent.crt"', ssl_key_location=f'"{tls}/agent.key"')
+    text += "[lanes.telemetry]\npriority = 1\n[lanes.closed]\n"
+    penstock = Penstock(folder, text, name=name)
+    parts.append(penstock)
+    penstock.start()
+    penstock.wait_ready()
+    rows = Rows(penstock)
+    parts.append(rows)
+
+    def lane(which):
+        return next(lane for lane in penstock.status()["lanes"] if lane["name"] == which)
+
+    def bring(first, count):
+        """So many records into the lane that waits."""
+        file = folder / f"closed-{first}.jsonl"
+        file.write_text("".join(f'{{"n":{n}}}\n' for n in range(first, first + count)))
+        done = penstock.call("import", "--socket", rows.socket, "--lane", "closed", str(file))
+        expect(done.returncode == 0, f"{count} records for {closed} are stored ({done.stderr.strip()[-300:]})")
+
+    bring(0, 20)
+    for turn in range(3):
+        rows.give(200)
+        wait_until(lambda: lane("telemetry")["backlog_records"] == 0, lambda: f"the other lane to go on; status {penstock.status()}; "
+                   f"log: {penstock.output()[-2000:]}", 60)
+    status = penstock.status()["kafka"]
+    expect(lane("closed")["backlog_records"] == 20, f"the lane of {closed} waits: {lane('closed')}")
+    expect("uthoriz" in status["topics"].get(closed, ""), f"and status names the topic and says why: {status['topics']}")
+    wire.allow(kafka.ports[1], user, "topic", closed)
+    wait_until(lambda: lane("closed")["backlog_records"] == 0, lambda: f"the lane to go on once it is allowed; status {penstock.status()}", 60)
+
+    wire.take_back(kafka.ports[1], user, "topic", closed)
+    wire.allow(kafka.ports[1], user, "topic", closed, operation=wire.DESCRIBE)
+    expect(penstock.terminate() == 0, "penstock ends with 0 after SIGTERM")
+    penstock.config.write_text(text.replace("[kafka]\n", '[kafka]\non_topic_error = "dead_letter"\n'))
+    penstock.start()
+    penstock.wait_ready()
+    bring(20, 5)
+    wait_until(lambda: lane("closed")["backlog_records"] == 0, lambda: f"the records to be set aside; status {penstock.status()}; "
+               f"log: {penstock.output()[-2000:]}", 60)
+    place = ["-c", str(penstock.config)]
+    letters = [json.loads(line) for line in penstock.call("queue", "dead-letters", "--json", *place).stdout.splitlines()]
+    expect(len(letters) == 5 and all(closed in letter["reason"] for letter in letters),
+           f"with on_topic_error = dead_letter they are dead letters that name the topic: {[letter['reason'] for letter in letters[:1]]}")
+    wire.allow(kafka.ports[1], user, "topic", closed)
+    done = penstock.call("queue", "dead-letters", "--retry", *[letter["id"] for letter in letters], *place)
+    expect(done.returncode == 0, f"they are retried ({done.stderr.strip()[-300:]})")
+    wait_until(lambda: lane("closed")["backlog_records"] == 0 and lane("closed")["last"] == 30, lambda: f"the retried ones to go; "
+               f"status {penstock.status()}", 60)
+    wait_until(lambda: len(kafka.read(closed)) == 25, lambda: f"all 25 to be there: {len(kafka.read(closed))}", 30)
+    prove(kafka, penstock, rows, "faults.lane.telemetry", verified="^faults\\.lane\\..*")
+
+
+FAULTS = [min_insync, topic_deleted, rolling_restart, slow_broker, not_allowed, one_lane]
 
 
 def test(wanted):

@@ -62,7 +62,7 @@ class Bench {
     return standing->checkpoint;
   }
   void commit(Sink& sink, const Batch& batch) {
-    auto committed = sink.commit(batch, {});
+    auto committed = send(sink, batch);
     INFO((committed ? "" : committed.error().what));
     REQUIRE(committed);
     window.begin({});
@@ -99,7 +99,7 @@ class Bench {
   std::vector<TopicPartition> write(Producer& producer, const Batch& batch, bool with_checkpoint = true) {
     auto writer = BatchWriter::make(settings, BatchMaker::lane_name);
     REQUIRE(writer);
-    REQUIRE(writer->plan(producer, batch, patience()));
+    REQUIRE(writer->plan(producer, batch, {}));
     for (const auto& partition : writer->partitions()) {
       if (window.is_clean(partition)) continue;
       window.clean(partition, ends({partition}).at(partition));

@@ -161,7 +161,7 @@ TEST_CASE("a broker that is killed and comes back costs no record and doubles no
   bench.commit(*sink, bench.maker.next(100));
   rig.kill(1);
   auto batch = bench.maker.next(100);
-  auto failed = sink->commit(batch, {});
+  auto failed = send(*sink, batch);
   CHECK(!failed);
   CHECK(!sink->status().connected);
   rig.restart(1);
@@ -173,7 +173,7 @@ TEST_CASE("a broker that is killed and comes back costs no record and doubles no
     auto standing = sink->resume({});
     if (!standing) continue;
     REQUIRE(standing->checkpoint);
-    sent = standing->checkpoint->delivered == batch.after.delivered || sink->commit(batch, {});
+    sent = standing->checkpoint->delivered == batch.after.delivered || send(*sink, batch);
   }
   REQUIRE(sent);
   CHECK(bench.exactly_once(200));
@@ -203,7 +203,7 @@ TEST_CASE("a record larger than its topic takes is named, and nothing is lost", 
   bench.resume(*sink);
   auto small = bench.maker.next(1);
   bench.commit(*sink, small);
-  auto refused = sink->commit(bench.maker.next(1, 2'000'000), {});
+  auto refused = send(*sink, bench.maker.next(1, 2'000'000));
   REQUIRE(!refused);
   INFO(refused.error().what);
   CHECK(refused.error().what.find("lane telemetry, sequence 2 (2000000 bytes)") != std::string::npos);

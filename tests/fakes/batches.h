@@ -4,6 +4,7 @@
 #include <map>
 #include <string>
 
+#include "agent/forward/sink.h"
 #include "agent/kafka/notes.h"
 #include "buffer/store.h"
 
@@ -19,6 +20,14 @@ class MemoryNotes final : public Notes {
 
   std::map<std::string, std::string> kept;
 };
+
+/// Prepares the batch and commits it, as the forwarder does when there is no obstacle.
+inline Result<void> send(Sink& sink, const Batch& batch, std::stop_token stop = {}) {
+  auto obstacles = sink.prepare(batch, stop);
+  if (!obstacles) return obstacles.error();
+  if (!obstacles->empty()) return transient(obstacles->front().why);
+  return sink.commit(batch, stop);
+}
 
 /// Numbers records in one lane as one agent's store would.
 class BatchMaker {

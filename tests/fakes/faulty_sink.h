@@ -11,6 +11,7 @@
 #include <map>
 #include <optional>
 #include <random>
+#include <set>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -26,6 +27,8 @@ class FaultyDestination {
 
   struct Faults {
     double lose_request = 0, lose_reply = 0, land_late = 0, refuse = 0, fail_resume = 0, leave_undecided = 0;
+    double no_topic = 0, fail_prepare = 0;           // for a record: its lane waits, as long as it pleases
+    bool topic_is_missing = false;                   // of records with the key "topic"
     double decide_by_itself = 0.5;                   // what was left undecided, whenever somebody looks
     std::optional<std::size_t> undecided_partition;  // where nothing is decided at all
     bool settles = true;
@@ -59,6 +62,22 @@ class FaultyDestination {
       }
     }
     return standing;
+  }
+
+  Result<std::vector<Obstacle>> prepare(const Batch& batch) {
+    if (happens(faults.fail_prepare)) return transient("prepare: no reply");
+    std::vector<Obstacle> obstacles;
+    std::set<Lane> wait;
+    for (const auto& stored : batch.records) {
+      if (wait.count(stored.lane) != 0) continue;
+      if (is_homeless(stored)) {
+        obstacles.push_back({stored.lane, stored.sequence, "its topic is not there, for good", true});
+      } else if (happens(faults.no_topic) || (faults.topic_is_missing && stored.record.key == "topic")) {
+        obstacles.push_back({stored.lane, stored.sequence, "its topic is not there", false});
+        wait.insert(stored.lane);
+      }
+    }
+    return obstacles;
   }
 
   Result<void> commit(const Batch& batch) {
@@ -100,8 +119,9 @@ class FaultyDestination {
   /// As a cluster that was set up anew.
   void forget_checkpoint() { *this = forgetful(); }
 
-  /// Such a record is refused for good.
+  /// Such a record is refused for good: when it has been sent, or before.
   static bool is_poison(const StoredRecord& stored) { return stored.record.key == "poison"; }
+  static bool is_homeless(const StoredRecord& stored) { return stored.record.key == "homeless"; }
 
   static std::size_t partition_of(const StoredRecord& stored) {
     return (stored.sequence.value() / 3 + number(stored.lane)) % kPartitions;
@@ -206,6 +226,10 @@ class FaultySink final : public Sink {
       : destination_(destination), asks_(asks), looks_(looks) {}
 
   Result<Standing> resume(std::stop_token) override { return destination_.resume(); }
+
+  Result<std::vector<Obstacle>> prepare(const Batch& batch, std::stop_token) override {
+    return destination_.prepare(batch);
+  }
 
   Result<void> commit(const Batch& batch, std::stop_token) override {
     auto committed = destination_.commit(batch);

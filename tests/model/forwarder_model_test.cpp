@@ -77,7 +77,7 @@ struct World {
       record.driver = "model";
       record.stream = "s";
       record.payload = std::to_string(++written);
-      if (happens(poison)) record.key = "poison";
+      if (happens(poison)) record.key = happens(0.5) ? "poison" : "homeless";
       while (record.payload.size() < payload_bytes) record.payload += static_cast<char>(pick(0, 255));
       group.records.push_back(std::move(record));
     }
@@ -92,6 +92,8 @@ struct World {
     destination.faults.land_late = static_cast<double>(pick(0, 3)) * 0.1;
     destination.faults.refuse = static_cast<double>(pick(0, 2)) * 0.1;
     destination.faults.fail_resume = static_cast<double>(pick(0, 3)) * 0.1;
+    destination.faults.no_topic = static_cast<double>(pick(0, 2)) * 0.05;
+    destination.faults.fail_prepare = static_cast<double>(pick(0, 1)) * 0.1;
     destination.faults.leave_undecided = static_cast<double>(pick(0, 3)) * 0.1;
   }
 
@@ -253,12 +255,15 @@ TEST_CASE("what the destination refuses for good is set aside, told, and holds u
     world.drain();
     REQUIRE(broken_promise(world.destination) == "");
     REQUIRE(lost(world.destination, *world.store) == "");
-    for (const auto& stored : world.destination.records()) REQUIRE_FALSE(FaultyDestination::is_poison(stored));
+    auto taken = [](const StoredRecord& stored) {
+      return !FaultyDestination::is_poison(stored) && !FaultyDestination::is_homeless(stored);
+    };
+    for (const auto& stored : world.destination.records()) REQUIRE(taken(stored));
     auto letters = world.store->dead_letters({}, {});
     REQUIRE(letters);
     std::uint64_t gaps = 0;
     for (const auto& gap : world.destination.gaps()) gaps += gap.cause == Cause::dead_letter ? gap.count : 0;
-    for (const auto& letter : *letters) REQUIRE(FaultyDestination::is_poison(letter.stored));
+    for (const auto& letter : *letters) REQUIRE_FALSE(taken(letter.stored));
     REQUIRE(letters->size() == gaps);
     told += gaps;
   }

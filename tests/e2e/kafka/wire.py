@@ -110,10 +110,13 @@ def delete_topic(port, name):
 KINDS = {"topic": 2, "cluster": 4, "transactional-id": 5}
 
 
-def allow(port, user, kind, name, prefix=False):
-    """All operations on what is called so, or begins so, for `user`, from everywhere."""
+ALL, READ, WRITE, DESCRIBE = 2, 3, 4, 8  # operations
+
+
+def allow(port, user, kind, name, prefix=False, operation=ALL):
+    """An operation on what is called so, or begins so, for `user`, from everywhere."""
     rule = struct.pack(">b", KINDS[kind]) + text(name) + struct.pack(">b", 4 if prefix else 3) + text(f"User:{user}") + text("*") + \
-        struct.pack(">bb", 2, 3)  # all operations, allow
+        struct.pack(">bb", operation, 3)  # allow
     answer = ask(port, CREATE_ACLS, 1, array([rule]))
     answer.take("i")
     ((error, why),) = answer.array(lambda: (answer.take("h"), answer.text()))
