@@ -75,7 +75,7 @@ Properties defaults(Role role, const KafkaSettings& kafka) {
   all.insert(all.end(),
              {{"compression.codec", "zstd"},
               {"linger.ms", "20"},  // the end of a batch flushes anyway
-              {"batch.size", "500000"},
+              {"batch.size", "1000000"},
               {"queue.buffering.max.kbytes", std::to_string(std::min<std::uint64_t>(kilobytes, 2'097'151))},
               {"queue.buffering.max.messages", std::to_string(std::min<std::uint64_t>(messages, 10'000'000))},
               // Before compression; what is too large after it is the broker's word.

@@ -206,7 +206,8 @@ void duel(const std::string& brokers, const Path& folder, const std::string& sty
 
 /// The same over a long way: librdkafka's imitation of a cluster answers later, which no real broker here can be told to.
 void far(const Path& folder, const std::string& style, std::uint64_t records, int round_trip) {
-  auto cluster = must(MockCluster::start());
+  constexpr int kBrokers = 3;
+  auto cluster = must(MockCluster::start(kBrokers));
   const std::string agent = "bench-far-" + style;
   cluster->create_topic(agent, 3);
   cluster->create_topic(agent + "-bare", 3);
@@ -215,7 +216,7 @@ void far(const Path& folder, const std::string& style, std::uint64_t records, in
   auto messages = ready_made(agent, style_of(style), 20'000);
   outflow.drain(1);
   bare.send(messages, 1000);
-  cluster->set_round_trip(1, round_trip);
+  for (int broker = 1; broker <= kBrokers; ++broker) cluster->set_round_trip(broker, round_trip);
   Side ours, limit;
   ours.measure([&] { return outflow.drain(records); });
   limit.measure([&] { return bare.send(messages, records), records; });
