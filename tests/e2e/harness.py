@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -99,6 +100,11 @@ class Process:
             return self.child.wait(seconds)
         except subprocess.TimeoutExpired:
             raise Failed(f"{self.command[0]} does not end within {seconds} s of SIGTERM") from None
+
+    def peak_memory_mib(self):
+        """The highest resident set of its life so far (proc_pid_status(5): VmHWM)."""
+        status = pathlib.Path(f"/proc/{self.child.pid}/status").read_text()
+        return int(re.search(r"VmHWM:\s*(\d+) kB", status)[1]) / 1024
 
     def output(self):
         return pathlib.Path(self.log).read_text(errors="replace") if os.path.exists(self.log) else ""
