@@ -98,6 +98,8 @@ class Agent:
         expect(memory < MOST_MEMORY_MIB, f"never more than {MOST_MEMORY_MIB} MiB of memory: {memory:.1f}")
         if seed is None:
             expect(carried["times_cut"] == 0, "the measure is without cuts")
+        else:
+            expect(carried["times_cut"] > 0, "connections were cut")
         self.cuts = carried["times_cut"]
         return self.rows.count / seconds
 
