@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <string_view>
+#include <vector>
 
 #include "agent/kafka/template.h"
 
@@ -125,8 +126,7 @@ Result<std::optional<RawCheckpoint>> CheckpointReader::newest(std::int32_t parti
     if (auto opened = scan->open(); !opened) return opened.error();
     all_ = std::move(scan);
   }
-  auto range = [&](std::int32_t partition) { return query_ends(uncommitted_, kCheckpointTopic, partition, patience); };
-  auto whole = range(expected);
+  auto whole = query_ends(uncommitted_, kCheckpointTopic, expected, patience);
   if (!whole) return whole.error();
   if (hint && hint->partition == expected && hint->offset >= whole->first && hint->offset < whole->end) {
     auto found = all_->newest(expected, {hint->offset, whole->end}, patience);
@@ -137,11 +137,14 @@ Result<std::optional<RawCheckpoint>> CheckpointReader::newest(std::int32_t parti
   if (!found || *found) return found;
 
   // Not where it belongs: the number of partitions was changed, or there is none.
+  std::vector<std::int32_t> others;
   for (std::int32_t partition = 0; partition < partitions; ++partition) {
-    if (partition == expected) continue;
-    auto other = range(partition);
-    if (!other) return other.error();
-    auto elsewhere = all_->newest_from_the_end(partition, *other, patience);
+    if (partition != expected) others.push_back(partition);
+  }
+  auto ends = query_ends(uncommitted_, kCheckpointTopic, others, patience);
+  if (!ends) return ends.error();
+  for (std::size_t i = 0; i < others.size(); ++i) {
+    auto elsewhere = all_->newest_from_the_end(others[i], (*ends)[i], patience);
     if (!elsewhere) return elsewhere.error();
     if (*elsewhere && (!*found || (*elsewhere)->time > (*found)->time)) found = elsewhere;
   }

@@ -227,21 +227,38 @@ std::string take_text(rd_kafka_error_s* error) {
   return text;
 }
 
-Result<PartitionEnds> query_ends(const std::shared_ptr<SharedClient>& client, const std::string& topic,
-                                 std::int32_t partition, const Patience& patience) {
-  const TopicPartition asked{topic, partition};
+Result<std::vector<PartitionEnds>> query_ends(const std::shared_ptr<SharedClient>& client, const std::string& topic,
+                                              const std::vector<std::int32_t>& partitions, const Patience& patience) {
+  std::vector<TopicPartition> missing;
+  for (auto partition : partitions) missing.emplace_back(topic, partition);
+  Offsets firsts, ends;
   std::string why = "no answer";
   do {
     const std::chrono::milliseconds most(patience.slice_ms() * 5);
-    auto first = list_offsets(client->client.get(), {asked}, End::first, most);
-    auto end = first ? list_offsets(client->client.get(), {asked}, End::last, most) : first;
+    auto first = list_offsets(client->client.get(), missing, End::first, most);
+    auto end = first ? list_offsets(client->client.get(), missing, End::last, most) : first;
     if (!end) {
       why = end.error().what;
-    } else if (first->count(asked) != 0 && end->count(asked) != 0) {
-      return PartitionEnds{first->at(asked), end->at(asked)};
+      continue;
     }
+    firsts.merge(*first);
+    ends.merge(*end);
+    std::erase_if(missing,
+                  [&](const TopicPartition& each) { return firsts.count(each) != 0 && ends.count(each) != 0; });
+    if (!missing.empty()) continue;
+    std::vector<PartitionEnds> all;
+    for (auto partition : partitions) all.push_back({firsts.at({topic, partition}), ends.at({topic, partition})});
+    return all;
   } while (rest(patience));
-  return transient(fmt::format("topic {}: the end of partition {} could not be asked for: {}", topic, partition, why));
+  return transient(
+      fmt::format("topic {}: the end of partition {} could not be asked for: {}", topic, missing.front().second, why));
+}
+
+Result<PartitionEnds> query_ends(const std::shared_ptr<SharedClient>& client, const std::string& topic,
+                                 std::int32_t partition, const Patience& patience) {
+  auto ends = query_ends(client, topic, std::vector{partition}, patience);
+  if (!ends) return ends.error();
+  return ends->front();
 }
 
 }  // namespace penstock

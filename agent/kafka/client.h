@@ -122,7 +122,9 @@ struct PartitionEnds {
   std::int64_t first = 0, end = 0;  // end: one behind the last, open transactions included
 };
 
-/// `client` reads uncommitted. `transient` when patience ended.
+/// Of each partition, in that order: two round trips for all of them. `client` reads uncommitted. `transient` when patience ended.
+Result<std::vector<PartitionEnds>> query_ends(const std::shared_ptr<SharedClient>& client, const std::string& topic,
+                                              const std::vector<std::int32_t>& partitions, const Patience& patience);
 Result<PartitionEnds> query_ends(const std::shared_ptr<SharedClient>& client, const std::string& topic,
                                  std::int32_t partition, const Patience& patience);
 

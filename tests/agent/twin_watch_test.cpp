@@ -132,6 +132,16 @@ TEST_CASE("the lookout goes on at once without a checkpoint and with one of this
   CHECK(test.clock.boottime() == FakeClock().boottime());
 }
 
+TEST_CASE("the lookout of a new agent is through within one look where each answer takes 400 ms", "[twins]") {
+  OnMock test;
+  test.settings.written_here = [](const Checkpoint&) { return true; };
+  test.cluster->set_round_trip(1, 400);
+  TwinLookout lookout(test.settings, test.clock);
+  auto cleared = lookout.clear({}, Patience(-1ms, {}));
+  INFO((cleared ? "" : cleared.error().what));
+  CHECK(cleared);
+}
+
 TEST_CASE("the lookout watches a foreign checkpoint for its time, over several calls, and goes on", "[twins]") {
   OnMock test;
   test.commit();

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -100,17 +101,23 @@ class Process:
         except subprocess.TimeoutExpired:
             raise Failed(f"{self.command[0]} does not end within {seconds} s of SIGTERM") from None
 
+    def peak_memory_mib(self):
+        """The highest resident set of its life so far (proc_pid_status(5): VmHWM)."""
+        status = pathlib.Path(f"/proc/{self.child.pid}/status").read_text()
+        return int(re.search(r"VmHWM:\s*(\d+) kB", status)[1]) / 1024
+
     def output(self):
         return pathlib.Path(self.log).read_text(errors="replace") if os.path.exists(self.log) else ""
 
 
 class Kafka:
-    """A cluster. `relay`: clients reach it through a bad link (tell()); `secure`: the listeners of `rig start --secure` too."""
+    """A cluster. `relay`: clients reach it through a bad link (tell()); `secure`, `zookeeper`: as `rig start --secure`, `--zookeeper`."""
 
-    def __init__(self, folder, version="4", brokers=1, relay=False, secure=False, seconds=1800, properties=()):
+    def __init__(self, folder, version="4", brokers=1, relay=False, secure=False, zookeeper=False, seconds=1800, properties=()):
         self.folder = folder / f"kafka-{version}"
         self.options = ["--version", version, "--brokers", str(brokers), "--for", str(seconds), "--owner", str(os.getpid())]
-        self.options += ["--relay"] * relay + ["--secure"] * secure + [word for text in properties for word in ("--property", text)]
+        self.options += ["--relay"] * relay + ["--secure"] * secure + ["--zookeeper"] * zookeeper
+        self.options += [word for text in properties for word in ("--property", text)]
         self.bootstrap = None
 
     def start(self):

@@ -15,9 +15,9 @@ namespace penstock {
 class KafkaRig {
  public:
   /// `why_not` is set when there is none to be had.
-  explicit KafkaRig(const std::string& version = "4", int brokers = 1) {
+  explicit KafkaRig(const std::string& version = "4", int brokers = 1, const std::string& options = "") {
     auto [status, text] = call("start --version " + version + " --brokers " + std::to_string(brokers) + " --owner " +
-                               std::to_string(getpid()) + " " + folder_.path().string());
+                               std::to_string(getpid()) + " " + options + " " + path());
     if (status != 0) {
       why_not = text.empty() ? "the rig ended with status " + std::to_string(status) : text;
     } else {
@@ -25,13 +25,16 @@ class KafkaRig {
     }
   }
   ~KafkaRig() {
-    if (!why_not) call("stop " + folder_.path().string());
+    if (!why_not) call("stop " + path());
   }
   KafkaRig(const KafkaRig&) = delete;
   KafkaRig& operator=(const KafkaRig&) = delete;
 
-  void kill(int broker) { call("kill " + folder_.path().string() + " " + std::to_string(broker)); }
-  void restart(int broker) { call("restart " + folder_.path().string() + " " + std::to_string(broker)); }
+  void kill(int broker) { call("kill " + path() + " " + std::to_string(broker)); }
+  void restart(int broker) { call("restart " + path() + " " + std::to_string(broker)); }
+  /// Of one started with --secure: where its listener with that name is, and what is needed to connect to it.
+  std::string bootstrap_of(const std::string& listener) { return call("bootstrap " + path() + " " + listener).second; }
+  std::string credential(const std::string& name) const { return path() + "/tls/" + name; }
 
   std::optional<std::string> why_not;
   std::string bootstrap;
@@ -48,6 +51,8 @@ class KafkaRig {
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0) text = text.substr(0, text.find('\n'));
     return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, text};
   }
+
+  std::string path() const { return folder_.path().string(); }
 
   TempDir folder_;
 };

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """MQTT to Kafka while penstock is killed and Kafka comes and goes: 0 lost, 0 twice, in order.
 
-  kill_test.py [--messages 50000] [--kills 20] [--stops 2] [--kafka 4|3.9] [--seed N]
+  kill_test.py [--messages 50000] [--kills 20] [--stops 2] [--kafka 4|3.9] [--zookeeper] [--seed N]
 
 A publisher sends QoS 1 messages through Mosquitto; penstock is killed with SIGKILL at random instants, Kafka as often as
 --stops says. Then everything may drain, and three readers must agree: `penstock verify`, and kcat by content and by name.
@@ -44,7 +44,7 @@ def test(arguments):
     chance = random.Random(seed)
     print(f"seed {seed}: {arguments.messages} messages, {arguments.kills} kills, Kafka {arguments.kafka} stopped {arguments.stops} times")
     with stage() as (folder, parts):
-        kafka = Kafka(folder, arguments.kafka)
+        kafka = Kafka(folder, arguments.kafka, zookeeper=arguments.zookeeper)
         parts.append(kafka)
         kafka.start()
         mosquitto = Mosquitto(folder)
@@ -131,6 +131,7 @@ if __name__ == "__main__":
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--stops", type=int, default=2)
     parser.add_argument("--kafka", default="4", choices=["4", "3.9"])
+    parser.add_argument("--zookeeper", action="store_true", help="of Kafka 3.9")
     parser.add_argument("--seed", type=int)
     given = parser.parse_args()
     need("kcat", "java")

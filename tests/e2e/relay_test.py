@@ -121,8 +121,11 @@ def claims(bench):
 
     links = [link, bench.connect()]
     bench.ask(links[1])
+    before = bench.tell("stats")["1"]
     bench.tell("cut 1")
     expect([ending(one) for one in links] == ["RST", "RST"], "cut: the client sees RST")
+    after = bench.tell("stats")["1"]
+    expect((after["cut"] - before["cut"], after["times_cut"] - before["times_cut"]) == (2, 1), "cut: two connections, one time")
     wait_until(lambda: bench.echo.endings.count("RST") >= 2, lambda: f"cut: RST at the server as well: {bench.echo.endings}", 5)
 
     for end in ("client", "broker"):

@@ -1,5 +1,9 @@
 // Commits that Kafka acknowledges and does not carry out everywhere (agent/kafka/kafka_sink.h says when), on three brokers.
+#include <spdlog/sinks/ostream_sink.h>
+#include <spdlog/spdlog.h>
+
 #include <optional>
+#include <sstream>
 
 #include "tests/e2e/kafka_admin.h"
 #include "tests/e2e/sink_bench.h"
@@ -16,7 +20,7 @@ constexpr const char* kTopic = "of.undecided";
 /// A cluster whose coordinator outlives broker 3, which alone holds partition 1 of the topic; partition 0 is on broker 2.
 /// Ten records are there for good.
 struct Undecided {
-  explicit Undecided(int broker_of_checkpoints) : rig("4", 3) {
+  explicit Undecided(int broker_of_checkpoints, const std::string& options = "") : rig("4", 3, options) {
     if (rig.why_not) return;
     bench.emplace(rig, "undecided");
     KafkaAdmin admin(bench->settings);
@@ -81,6 +85,60 @@ TEST_CASE("a commit that Kafka acknowledged and carried out on one of two partit
   CHECK(at(standing->checkpoint->delivered, "telemetry") < bench.maker.last());
   bench.complete(*next_life, {left, bench.maker.next(10)});
   CHECK(becomes_true([&] { return next_life->proven({}).has_value(); }));
+  CHECK(bench.exactly_once(30));
+  CHECK(bench.proof().holds());
+}
+
+/// What is logged while this is there.
+struct Logged {
+  Logged() { spdlog::set_default_logger(std::make_shared<spdlog::logger>("test", sink)); }
+  ~Logged() { spdlog::set_default_logger(before); }
+  Logged(const Logged&) = delete;
+  Logged& operator=(const Logged&) = delete;
+
+  std::ostringstream text;
+  std::shared_ptr<spdlog::sinks::ostream_sink_mt> sink = std::make_shared<spdlog::sinks::ostream_sink_mt>(text);
+  std::shared_ptr<spdlog::logger> before = spdlog::default_logger();
+};
+
+TEST_CASE("an agent that may not read its topic says so, trusts the checkpoint, and knows once it may", "[e2e]") {
+  constexpr const char* kAgent = "User:CN=agent";
+  Undecided test(1, "--secure --property allow.everyone.if.no.acl.found=true");
+  if (test.rig.why_not) return skip(*test.rig.why_not);
+  auto& bench = *test.bench;
+  KafkaAdmin admin(bench.settings);
+  auto left = bench.maker.next(10);
+  test.commit_without_marker(left).reset();
+  const auto committed_before = bench.base;
+
+  // Until here nobody was refused anything; this life has a name, and rules that hold for it.
+  admin.allow(kAgent, RD_KAFKA_ACL_OPERATION_WRITE, kTopic);
+  bench.settings.kafka.brokers = {test.rig.bootstrap_of("mtls")};
+  for (const auto& [name, value] : std::map<std::string, std::string>{
+           {"security.protocol", "ssl"},
+           {"broker.address.family", "v4"},
+           {"ssl.ca.location", test.rig.credential("ca.pem")},
+           {"ssl.certificate.location", test.rig.credential("agent.crt")},
+           {"ssl.key.location", test.rig.credential("agent.key")},
+       }) {
+    bench.settings.kafka.properties[name] = value;
+  }
+  {
+    Logged logged;
+    auto blind = bench.open()->resume({});
+    INFO(logged.text.str());
+    INFO((blind ? "" : blind.error().what));
+    REQUIRE(blind);
+    CHECK_THAT(logged.text.str(), Catch::Contains("topic of.undecided: this agent may not read it: what the last "
+                                                  "transactions have left there cannot be seen") &&
+                                      Catch::Contains("give this agent READ on the topics it writes to"));
+    CHECK(blind->landed.empty());
+    CHECK(blind->checkpoint == committed_before);
+  }
+
+  admin.allow(kAgent, RD_KAFKA_ACL_OPERATION_READ, kTopic);
+  auto next_life = bench.open();
+  bench.complete(*next_life, {left, bench.maker.next(10)});
   CHECK(bench.exactly_once(30));
   CHECK(bench.proof().holds());
 }
