@@ -9,12 +9,15 @@
 #include <string_view>
 #include <vector>
 
+#include "agent/kafka/messages.h"
 #include "agent/kafka/template.h"
+#include "agent/kafka/topics.h"
 
 namespace penstock {
 namespace {
 
-constexpr std::int64_t kFirstSuffix = 256;  // records from the end that are read first; then 16 times as many
+constexpr std::int64_t kFirstBlock = 256;  // records from the end that are read first; then so many times as many
+constexpr std::int64_t kGrowth = 4;
 
 }  // namespace
 
@@ -83,7 +86,7 @@ class CheckpointReader::Scan {
   Result<std::optional<RawCheckpoint>> newest_from_the_end(std::int32_t partition, const PartitionEnds& whole,
                                                            const Patience& patience) {
     std::int64_t end = whole.end;
-    for (std::int64_t suffix = kFirstSuffix;; suffix *= 16) {
+    for (std::int64_t suffix = kFirstBlock;; suffix *= kGrowth) {
       PartitionEnds part{suffix >= whole.end - whole.first ? whole.first : whole.end - suffix, end};
       auto found = newest(partition, part, patience);
       if (!found || *found || part.first == whole.first) return found;
@@ -102,8 +105,9 @@ class CheckpointReader::Scan {
   friend class CheckpointReader;
 };
 
-CheckpointReader::CheckpointReader(const KafkaSinkSettings& settings, std::shared_ptr<SharedClient> uncommitted)
-    : settings_(settings), uncommitted_(std::move(uncommitted)) {}
+CheckpointReader::CheckpointReader(const KafkaSinkSettings& settings, std::shared_ptr<SharedClient> uncommitted,
+                                   CheckpointSearch& search)
+    : settings_(settings), uncommitted_(std::move(uncommitted)), search_(search) {}
 CheckpointReader::~CheckpointReader() = default;
 
 Result<CheckpointReader::Scan*> CheckpointReader::committed() {
@@ -128,27 +132,58 @@ Result<std::optional<RawCheckpoint>> CheckpointReader::newest(std::int32_t parti
   }
   auto whole = query_ends(uncommitted_, kCheckpointTopic, expected, patience);
   if (!whole) return whole.error();
-  if (hint && hint->partition == expected && hint->offset >= whole->first && hint->offset < whole->end) {
-    auto found = all_->newest(expected, {hint->offset, whole->end}, patience);
-    if (!found || *found) return found;
-    whole->end = hint->offset;  // all from there on has been read
-  }
-  auto found = all_->newest_from_the_end(expected, *whole, patience);
+  auto believed = hint && hint->partition == expected ? std::optional(hint->offset) : std::nullopt;
+  auto found = newest_of(expected, *whole, believed, patience);
   if (!found || *found) return found;
 
-  // Not where it belongs: the number of partitions was changed, or there is none.
+  // Not where it was last, nor where it belongs; or else the number of partitions was changed.
   std::vector<std::int32_t> others;
+  const auto home = checkpoint_partition(settings_.agent, partitions);
   for (std::int32_t partition = 0; partition < partitions; ++partition) {
-    if (partition != expected) others.push_back(partition);
+    bool may_be_there = partition == home || partitions != kCheckpointPartitions;
+    if (partition != expected && may_be_there) others.push_back(partition);
   }
+  if (others.empty()) return found;
   auto ends = query_ends(uncommitted_, kCheckpointTopic, others, patience);
   if (!ends) return ends.error();
   for (std::size_t i = 0; i < others.size(); ++i) {
-    auto elsewhere = all_->newest_from_the_end(others[i], (*ends)[i], patience);
+    auto elsewhere = newest_of(others[i], (*ends)[i], {}, patience);
     if (!elsewhere) return elsewhere.error();
     if (*elsewhere && (!*found || (*elsewhere)->time > (*found)->time)) found = elsewhere;
   }
   return found;
+}
+
+/// Reads what has been added since, and if there is none of ours, what lies before what was read, in growing blocks.
+Result<std::optional<RawCheckpoint>> CheckpointReader::newest_of(std::int32_t partition, const PartitionEnds& whole,
+                                                                 std::optional<std::int64_t> hint,
+                                                                 const Patience& patience) {
+  auto& region = search_.regions_[partition];
+  bool is_of_another = region.high > whole.end || (region.newest && region.newest->place.offset < whole.first);
+  if (region.block == 0 || is_of_another) {  // also when the topic was made anew
+    bool leads_there = hint && *hint >= whole.first && *hint < whole.end;
+    region = {};
+    region.low = region.high = leads_there ? *hint : whole.end;
+    region.block = kFirstBlock;
+  }
+  auto read_block = [&](std::int64_t from, std::int64_t end) {
+    auto found = all_->newest(partition, {from, end}, patience);
+    if (found && *found) region.newest = *found;
+    region.block = found ? region.block * kGrowth : std::max(kFirstBlock, region.block / kGrowth);
+    return found;
+  };
+  region.high = std::max(region.high, whole.first);
+  while (region.high < whole.end) {
+    const std::int64_t end = std::min(whole.end, region.high + region.block);
+    if (auto read = read_block(region.high, end); !read) return read;
+    region.high = end;
+  }
+  while (!region.newest && region.low > whole.first) {
+    const std::int64_t from = std::max(whole.first, region.low - region.block);
+    if (auto read = read_block(from, region.low); !read) return read;
+    region.low = from;
+  }
+  return region.newest;
 }
 
 Result<bool> CheckpointReader::is_committed(const CheckpointPlace& place, const Patience& patience) {

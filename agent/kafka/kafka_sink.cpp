@@ -46,7 +46,7 @@ struct KafkaSink::Inside {
         writer(std::move(writes)),
         notes(kept),
         clock(time),
-        lookout(settings, time) {}
+        lookout(settings, time, search) {}
 
   Result<Standing> resume(const Patience& patience);
   Result<void> transact(const Batch& batch, const Patience& patience);
@@ -69,6 +69,7 @@ struct KafkaSink::Inside {
   BatchWriter writer;
   Notes& notes;
   const Clock& clock;
+  CheckpointSearch search;
   TwinLookout lookout;
 
   std::shared_ptr<Producer> producer;      // none: resume makes one
@@ -190,8 +191,8 @@ Result<Standing> KafkaSink::Inside::resume(const Patience& patience) {
   auto hint = parse_place(notes.get(kPlaceNote));
   if (hint && hint->partition >= *partitions) hint.reset();
   auto expected = hint ? hint->partition : checkpoint_partition(settings.agent, *partitions);
-  const StandingQuestion question{
-      settings, producer, reader, *partitions, expected, hint, [this](const char* step) { doing = step; }};
+  const StandingQuestion question{settings, producer, reader, *partitions,
+                                  expected, hint,     search, [this](const char* step) { doing = step; }};
   auto found = exactly_once ? read_standing(question, read_back, patience) : read_proven(question, patience);
   if (!found) {
     producer.reset();  // the next try begins with init_transactions, which waits for the broker and can be stopped

@@ -151,7 +151,7 @@ Result<Offsets> settle_partitions(Producer& producer, rd_kafka_s* uncommitted,
 }
 
 Result<FoundStanding> read_proven(const StandingQuestion& question, const Patience& patience) {
-  CheckpointReader checkpoints(question.settings, question.uncommitted);
+  CheckpointReader checkpoints(question.settings, question.uncommitted, question.search);
   question.doing("reading the checkpoint");
   auto raw = checkpoints.newest(question.partitions, question.expected, question.hint, patience);
   if (!raw) return raw.error();
@@ -173,7 +173,7 @@ Result<FoundStanding> read_proven(const StandingQuestion& question, const Patien
 Result<FoundStanding> read_standing(const StandingQuestion& question, std::unique_ptr<ReadBack>& kept,
                                     const Patience& patience) {
   const auto& settings = question.settings;
-  CheckpointReader checkpoints(settings, question.uncommitted);
+  CheckpointReader checkpoints(settings, question.uncommitted, question.search);
   question.doing("reading the checkpoint");
   auto raw = checkpoints.newest(question.partitions, question.expected, question.hint, patience);
   if (!raw) return raw.error();

@@ -41,6 +41,7 @@ struct StandingQuestion {
   std::shared_ptr<SharedClient> uncommitted;  // a client of that role
   std::int32_t partitions = 0, expected = 0;  // of the checkpoints
   std::optional<CheckpointPlace> hint;
+  CheckpointSearch& search;
   std::function<void(const char*)> doing;  // told what is waited for
 };
 

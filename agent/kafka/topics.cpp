@@ -6,6 +6,7 @@
 
 #include <memory>
 #include <optional>
+#include <utility>
 
 #include "agent/kafka/template.h"
 
@@ -49,7 +50,14 @@ Outcome create(rd_kafka_t* client, const char* name, int partitions, bool compac
   char wrong[512];
   NewTopic topic(rd_kafka_NewTopic_new(name, partitions, -1, wrong, sizeof wrong));
   if (!topic) return {RD_KAFKA_RESP_ERR__INVALID_ARG, wrong};
-  if (compact) rd_kafka_NewTopic_set_config(topic.get(), "cleanup.policy", "compact");
+  // Compaction leaves the newest segment alone, and a new agent reads all of a partition: so segments are small.
+  static constexpr std::pair<const char*, const char*> for_compaction[] = {{"cleanup.policy", "compact"},
+                                                                           {"segment.bytes", "16777216"},
+                                                                           {"segment.ms", "3600000"},
+                                                                           {"min.cleanable.dirty.ratio", "0.1"}};
+  if (compact) {
+    for (const auto& [setting, value] : for_compaction) rd_kafka_NewTopic_set_config(topic.get(), setting, value);
+  }
   Queue queue(rd_kafka_queue_new(client));
   rd_kafka_NewTopic_t* topics[] = {topic.get()};
   auto options = admin_options(client, RD_KAFKA_ADMIN_OP_CREATETOPICS);

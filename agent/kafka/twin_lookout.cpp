@@ -21,8 +21,8 @@ constexpr BootTime kShortestPause = std::chrono::milliseconds(100), kLongestPaus
 /// Looks again and again for the newest checkpoint of our id, open and aborted transactions included.
 class TwinLookout::Reader {
  public:
-  Reader(const KafkaSinkSettings& settings, const std::optional<CheckpointPlace>& hint)
-      : settings_(settings), hint_(hint) {}
+  Reader(const KafkaSinkSettings& settings, const std::optional<CheckpointPlace>& hint, CheckpointSearch& search)
+      : settings_(settings), hint_(hint), search_(search) {}
 
   /// Nothing: there is none.
   Result<std::optional<RawCheckpoint>> newest(const Patience& patience) {
@@ -52,7 +52,7 @@ class TwinLookout::Reader {
       if (!client) return transient(client.error().what);
       made->client = std::move(*client);
       client_ = std::move(made);
-      checkpoints_.emplace(settings_, client_);
+      checkpoints_.emplace(settings_, client_, search_);
     }
     if (partitions_ > 0) return {};
     auto topic = open_topic(client_->client.get(), kCheckpointTopic);
@@ -68,20 +68,21 @@ class TwinLookout::Reader {
 
   const KafkaSinkSettings& settings_;
   std::optional<CheckpointPlace> hint_;
+  CheckpointSearch& search_;
   std::shared_ptr<SharedClient> client_;
   std::optional<CheckpointReader> checkpoints_;  // gone before the client
   std::int32_t partitions_ = 0;
 };
 
-TwinLookout::TwinLookout(const KafkaSinkSettings& settings, const Clock& clock)
-    : settings_(settings), clock_(clock), watch_(settings.twin_watch) {}
+TwinLookout::TwinLookout(const KafkaSinkSettings& settings, const Clock& clock, CheckpointSearch& search)
+    : settings_(settings), clock_(clock), search_(search), watch_(settings.twin_watch) {}
 
 Result<void> TwinLookout::clear(const std::optional<CheckpointPlace>& hint, const Patience& patience) {
   if (!settings_.written_here) return {};
   if (duplicate_) return transient(verdict_);
   const auto pause = std::clamp(BootTime(settings_.twin_watch) / 30, kShortestPause, kLongestPause);
   watch_.lost_sight();
-  Reader reader(settings_, hint);
+  Reader reader(settings_, hint, search_);
   for (;;) {
     auto answer = look(reader, Patience(kLookPatience, patience.stop()));
     if (!answer) watch_.lost_sight();

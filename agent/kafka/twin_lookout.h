@@ -19,8 +19,8 @@ namespace penstock {
 
 class TwinLookout {
  public:
-  /// Both outlive it. Without `settings.written_here` nothing is looked for.
-  TwinLookout(const KafkaSinkSettings& settings, const Clock& clock);
+  /// All outlive it. Without `settings.written_here` nothing is looked for.
+  TwinLookout(const KafkaSinkSettings& settings, const Clock& clock, CheckpointSearch& search);
 
   /// Nothing: go on to init_transactions. `transient`: not now; the link is away, a foreign checkpoint is still being
   /// watched (call again: the time counts on), or the newest one cannot be understood. Or it is another living agent's:
@@ -35,6 +35,7 @@ class TwinLookout {
 
   const KafkaSinkSettings& settings_;
   const Clock& clock_;
+  CheckpointSearch& search_;
   TwinWatch watch_;
   std::string other_;  // the run of the foreign checkpoint
   std::string verdict_;

@@ -122,7 +122,8 @@ struct OnMock {
 TEST_CASE("the lookout goes on at once without a checkpoint and with one of this store", "[twins]") {
   OnMock test;
   test.settings.written_here = [](const Checkpoint&) { return true; };
-  TwinLookout lookout(test.settings, test.clock);
+  CheckpointSearch search;
+  TwinLookout lookout(test.settings, test.clock, search);
   CHECK(test.clear(lookout));
   test.commit("gw-18");
   CHECK(test.clear(lookout));
@@ -136,7 +137,8 @@ TEST_CASE("the lookout of a new agent is through within one look where each answ
   OnMock test;
   test.settings.written_here = [](const Checkpoint&) { return true; };
   test.cluster->set_round_trip(1, 400);
-  TwinLookout lookout(test.settings, test.clock);
+  CheckpointSearch search;
+  TwinLookout lookout(test.settings, test.clock, search);
   auto cleared = lookout.clear({}, Patience(-1ms, {}));
   INFO((cleared ? "" : cleared.error().what));
   CHECK(cleared);
@@ -147,7 +149,8 @@ TEST_CASE("the lookout watches a foreign checkpoint for its time, over several c
   test.commit();
   int looks = 0;
   test.settings.written_here = [&](const Checkpoint&) { return ++looks, false; };
-  TwinLookout lookout(test.settings, test.clock);
+  CheckpointSearch search;
+  TwinLookout lookout(test.settings, test.clock, search);
   auto first = lookout.clear({}, Patience(-1ms, {}));  // time for one look
   REQUIRE_FALSE(first);
   CHECK(first.error().fault == Fault::transient);
@@ -167,7 +170,8 @@ TEST_CASE("the lookout finds a checkpoint that moves and never asks again", "[tw
     if (++looks == 2) test.commit();  // seen by the third look
     return false;
   };
-  TwinLookout lookout(test.settings, test.clock);
+  CheckpointSearch search;
+  TwinLookout lookout(test.settings, test.clock, search);
   auto found = test.clear(lookout);
   REQUIRE_FALSE(found);
   CHECK(found.error().fault == Fault::transient);
@@ -196,7 +200,8 @@ TEST_CASE("a link that is away is not a foreign checkpoint that stands still", "
   OnMock test;
   test.settings.kafka.brokers = {"127.0.0.1:9"};
   test.settings.written_here = [](const Checkpoint&) { return false; };
-  TwinLookout lookout(test.settings, test.clock);
+  CheckpointSearch search;
+  TwinLookout lookout(test.settings, test.clock, search);
   auto away = lookout.clear({}, Patience(300ms, {}));
   REQUIRE_FALSE(away);
   CHECK(away.error().fault == Fault::transient);

@@ -111,7 +111,8 @@ TEST_CASE("what is read before init_transactions is not the last word", "[e2e]")
   auto client = open_client(Role::uncommitted_reader, bench.settings, reader->events);
   REQUIRE(client);
   reader->client = std::move(*client);
-  CheckpointReader checkpoints(bench.settings, reader);
+  CheckpointSearch search;
+  CheckpointReader checkpoints(bench.settings, reader, search);
   auto too_early = checkpoints.newest(16, checkpoint_partition("order", 16), std::nullopt, bench.patience());
   REQUIRE(too_early);
   bench.commit(*sink, late);
