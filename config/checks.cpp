@@ -11,6 +11,8 @@
 #include <utility>
 #include <vector>
 
+#include "config/units.h"
+
 namespace penstock {
 namespace {
 
@@ -241,6 +243,18 @@ void check_together(const Settings& settings, const Value& root, Reading& readin
                           "for example \"data.{{stream}}\"",
                           shown, *topic));
     }
+  }
+
+  const auto& limit = settings.kafka.rate_limit;
+  const auto timeout = std::chrono::duration<double>(settings.kafka.transaction_timeout).count();
+  if (limit != 0 && static_cast<double>(settings.buffer.max_record_bytes) > static_cast<double>(limit) * timeout) {
+    reading.warnings.push_back(
+        {place_along(root, {"kafka", "rate_limit"}),
+         fmt::format(
+             "kafka.rate_limit is \"{}\": a record of buffer.max_record_bytes (\"{}\") that does not compress is "
+             "never sent, for it takes longer than kafka.transaction_timeout (\"{}\")",
+             print_rate(limit), print_size(settings.buffer.max_record_bytes),
+             print_duration(settings.kafka.transaction_timeout))});
   }
 
   const Member* properties = kafka != nullptr ? kafka->value.find("properties") : nullptr;

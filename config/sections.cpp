@@ -3,6 +3,7 @@
 
 #include "config/checks.h"
 #include "config/config.h"
+#include "config/units.h"
 
 namespace penstock {
 namespace {
@@ -136,6 +137,10 @@ KeyTable kafka_keys() {
       .key("batch_records", &KafkaSettings::batch_records, "A transaction carries at most this many records.")
       .between(1, 1e6)
       .unit("records")
+      .rate("rate_limit", &KafkaSettings::rate_limit,
+            "Bytes a second that are sent to Kafka at most, after compression, all connections together; `0B/s` for no "
+            "limit. Kept on average; a transaction that goes to several brokers may be as many times faster while it "
+            "lasts.")
       .key("transaction_timeout", &KafkaSettings::transaction_timeout,
            "The brokers abort a transaction that is open for longer; they allow at most transaction.max.timeout.ms.")
       .between(5s, 15min)
@@ -161,6 +166,14 @@ KeyTable kafka_keys() {
           say.problem("batch_interval", "is " + quoted_duration(kafka.batch_interval) +
                                             ", expected at most a third of transaction_timeout (" +
                                             quoted_duration(kafka.transaction_timeout) + ")");
+        }
+        // The smallest batch must be through long before its transaction is aborted.
+        const double moves =
+            static_cast<double>(kafka.rate_limit) * std::chrono::duration<double>(kafka.transaction_timeout).count();
+        if (kafka.rate_limit != 0 && moves < 64 * kKiB) {
+          say.problem("rate_limit", "is \"" + print_rate(kafka.rate_limit) +
+                                        "\", expected one that moves \"64KiB\" or more in transaction_timeout (" +
+                                        quoted_duration(kafka.transaction_timeout) + "), or \"0B/s\" for no limit");
         }
       });
 }

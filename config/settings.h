@@ -59,6 +59,7 @@ struct KafkaSettings {
   std::chrono::milliseconds batch_interval{500};
   std::uint64_t batch_bytes = 8 << 20;
   std::uint64_t batch_records = 50'000;
+  std::uint64_t rate_limit = 0;  // bytes a second; 0: none
   std::chrono::milliseconds transaction_timeout{30'000};
   std::chrono::milliseconds duplicate_watch{90'000};
   std::uint64_t max_topics = 200;

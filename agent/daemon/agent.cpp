@@ -197,6 +197,7 @@ void Agent::start_forwarder() {
   sending.batch_interval = settings_.kafka.batch_interval;
   sending.limits = {settings_.kafka.batch_records, settings_.kafka.batch_bytes};
   sending.batch_time = std::min(kBatchTime, settings_.kafka.transaction_timeout / 3);
+  sending.rate_limit = settings_.kafka.rate_limit;
   Forwarder::Writes writes{[this](const Settlement& settlement, std::stop_token stop) {
                              return writer_->settle(settlement, std::move(stop));
                            },

@@ -19,7 +19,8 @@ SinkMaker kafka_sink(const KafkaSinkSettings& settings) {
     const KafkaSink* sink = opened->get();
     return MadeSink{std::move(*opened), [sink] {
                       auto status = sink->status();
-                      return SinkView{status.doing, status.error, status.topics, status.duplicate_id, status.producers};
+                      return SinkView{status.doing,     status.error,      status.topics,        status.duplicate_id,
+                                      status.producers, status.sent_bytes, status.received_bytes};
                     }};
   };
 }

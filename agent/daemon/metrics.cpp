@@ -116,6 +116,11 @@ void add_kafka(Families& out, const AgentStatus& status) {
   out.counter("penstock_kafka_commits_total", "Transactions committed since the start.", status.sent_commits);
   out.counter("penstock_kafka_records_total", "Records delivered since the start.", status.sent_records);
   out.counter("penstock_kafka_gaps_total", "Gap records delivered since the start.", status.sent_gaps);
+  out.counter("penstock_kafka_sent_bytes_total",
+              "Bytes sent to the brokers since the start, as TCP's payload: repeats and TLS included.",
+              status.sink.sent_bytes);
+  out.counter("penstock_kafka_received_bytes_total", "Bytes received from the brokers since the start, the same way.",
+              status.sink.received_bytes);
   out.counter("penstock_kafka_resumes_total", "Times Kafka was asked where it stands.", status.resumes);
   out.counter("penstock_kafka_failures_total", "Failed calls to Kafka since the start.", status.failures);
   out.counter("penstock_kafka_forks_total", "Forks found in Kafka's checkpoint since the start.", status.forks);

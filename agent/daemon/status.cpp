@@ -84,6 +84,8 @@ std::string to_json(const AgentStatus& status) {
         {"topics", topics},
         {"commits", status.sent_commits},
         {"records", status.sent_records},
+        {"sent_bytes", status.sink.sent_bytes},
+        {"received_bytes", status.sink.received_bytes},
         {"gaps", status.sent_gaps},
         {"resumes", status.resumes},
         {"producers", status.sink.producers},

@@ -17,11 +17,12 @@ namespace penstock {
 
 /// What the sink says of itself.
 struct SinkView {
-  std::string doing;                          // the step that is under way; empty: none
-  std::string error;                          // what is wrong now; empty when nothing is
-  std::map<std::string, std::string> topics;  // that cannot be written to now, and why
-  bool duplicate_id = false;                  // another living agent has our id: nothing is sent
-  std::uint64_t producers = 0;                // made since the start: each fences the one before it
+  std::string doing;                                 // the step that is under way; empty: none
+  std::string error;                                 // what is wrong now; empty when nothing is
+  std::map<std::string, std::string> topics;         // that cannot be written to now, and why
+  bool duplicate_id = false;                         // another living agent has our id: nothing is sent
+  std::uint64_t producers = 0;                       // made since the start: each fences the one before it
+  std::uint64_t sent_bytes = 0, received_bytes = 0;  // on the wire since the start
 };
 
 struct AgentStatus {

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 
 #include "buffer/clock.h"
 #include "buffer/store.h"
@@ -15,8 +16,13 @@ namespace penstock {
 
 class BatchSize {
  public:
-  BatchSize(const BatchLimits& most, std::chrono::milliseconds time)
-      : most_(most), time_(time), bytes_(std::min(kFirst, most.bytes)) {}
+  /// `bytes_a_second`: more than that the link surely does not move; 0: nothing is known of it.
+  BatchSize(const BatchLimits& most, std::chrono::milliseconds time, std::uint64_t bytes_a_second = 0)
+      : most_(most), time_(time), bytes_(std::min(kFirst, most.bytes)) {
+    if (bytes_a_second == 0) return;
+    const auto fits = static_cast<double>(bytes_a_second) * std::chrono::duration<double>(time).count();
+    if (fits < static_cast<double>(bytes_)) bytes_ = std::max(std::min(kLeast, bytes_), static_cast<std::size_t>(fits));
+  }
 
   BatchLimits limits() const { return {most_.records, bytes_}; }
 

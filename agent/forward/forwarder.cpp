@@ -27,7 +27,7 @@ Forwarder::Forwarder(Store& store, Sink& sink, Writes writes, const Clock& clock
       writes_(std::move(writes)),
       clock_(clock),
       settings_(settings),
-      size_(settings.limits, settings.batch_time),
+      size_(settings.limits, settings.batch_time, settings.rate_limit),
       backoff_(settings.backoff_first) {}
 
 Result<void> Forwarder::run(std::stop_token stop) {

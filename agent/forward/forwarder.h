@@ -42,6 +42,7 @@ class Forwarder {
     std::chrono::milliseconds batch_interval{500};  // the shortest time between two commits
     BatchLimits limits;
     std::chrono::milliseconds batch_time{10'000};  // a batch is no more than the link moves in that time
+    std::uint64_t rate_limit = 0;                  // bytes a second that the sink sends at most; 0: no limit
     std::chrono::milliseconds backoff_first{500}, backoff_most{30'000};
     std::chrono::milliseconds idle{1'000};  // with nothing to send for so long, what was sent last is proven
     int proofs = 30;                        // that may fail in a row before the destination is asked again

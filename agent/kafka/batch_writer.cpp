@@ -22,6 +22,7 @@ constexpr milliseconds kRefusedMost = 5min;  // each try costs a transaction
 constexpr std::chrono::minutes kTroubleIsOld{10};
 constexpr std::size_t kTroubles = 1'000, kObstacles = 1'000;
 constexpr std::chrono::minutes kRecent{10};
+constexpr std::size_t kLargeKey = 1'024;  // so large that it may be what makes a record too large
 
 }  // namespace
 
@@ -237,8 +238,13 @@ Error BatchWriter::failure_of(const Batch& batch, std::size_t number, const Erro
     return {Fault::transient, fmt::format("{}: {}", name, error.what)};
   }
   const auto& stored = batch.records[number - 1];
-  return {error.fault, fmt::format("lane {}, sequence {} ({} bytes): {}", lane_name(stored.lane),
-                                   stored.sequence.value(), stored.record.payload.size(), error.what)};
+  const auto& record = stored.record;
+  const auto& lane = lane_name(stored.lane);
+  key_template_.expand({settings_.agent, record.driver, record.stream, lane, record.key}, key_text_);
+  auto size = key_text_.size() < kLargeKey
+                  ? fmt::format("{} bytes", record.payload.size())
+                  : fmt::format("payload of {} bytes, key of {} bytes", record.payload.size(), key_text_.size());
+  return {error.fault, fmt::format("lane {}, sequence {} ({}): {}", lane, stored.sequence.value(), size, error.what)};
 }
 
 }  // namespace penstock

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "agent/kafka/offsets.h"
+#include "agent/kafka/wire.h"
 
 namespace penstock {
 namespace {
@@ -46,6 +47,12 @@ void on_delivery(rd_kafka_t*, const rd_kafka_message_t* message, void* opaque) {
   if (!events->on_delivery) return;
   events->on_delivery({message->err, message->_private, message->rkt, message->partition, message->offset});
 }
+
+int on_socket(int domain, int type, int protocol, void* opaque) {
+  return events_of(opaque)->wire->open(domain, type, protocol);
+}
+
+int on_close_socket(int socket, void* opaque) { return events_of(opaque)->wire->close(socket); }
 
 std::string brokers_of(const KafkaSettings& kafka) {
   std::string all;
@@ -196,6 +203,11 @@ Result<Client> open_client(Role role, const KafkaSinkSettings& settings, ClientE
   rd_kafka_conf_set_log_cb(conf->get(), on_log);
   rd_kafka_conf_set_error_cb(conf->get(), on_error);
   if (is_producer(role)) rd_kafka_conf_set_dr_msg_cb(conf->get(), on_delivery);
+  events.wire = settings.wire;
+  if (events.wire) {
+    rd_kafka_conf_set_socket_cb(conf->get(), on_socket);
+    rd_kafka_conf_set_closesocket_cb(conf->get(), on_close_socket);
+  }
 
   char wrong[512];
   auto type = is_producer(role) ? RD_KAFKA_PRODUCER : RD_KAFKA_CONSUMER;

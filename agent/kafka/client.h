@@ -26,6 +26,8 @@ class logger;
 
 namespace penstock {
 
+class Wire;
+
 struct KafkaSinkSettings {
   std::string agent;
   KafkaSettings kafka;
@@ -35,6 +37,7 @@ struct KafkaSinkSettings {
   /// agent with our id is looked for (TwinLookout).
   std::function<bool(const Checkpoint&)> written_here = {};
   std::chrono::milliseconds twin_watch{90'000};  // how long a foreign checkpoint must stand still
+  std::shared_ptr<Wire> wire = {};               // gives the clients their sockets; none: they make them themselves
 };
 
 /// What librdkafka says by itself. Its log lines go to our log at level debug (they repeat with every try); the last one
@@ -54,6 +57,8 @@ class ClientEvents {
   };
   /// Called for every produced record, in the thread that polls, flushes or commits.
   std::function<void(const Delivery&)> on_delivery;
+  /// Where the client has its sockets from, if not from itself. Set by open_client.
+  std::shared_ptr<Wire> wire;
 
   // any thread
   void log(const char* facility, const char* text) const;

@@ -16,6 +16,7 @@
 #include "agent/kafka/topics.h"
 #include "agent/kafka/twin_lookout.h"
 #include "agent/kafka/window.h"
+#include "agent/kafka/wire.h"
 
 namespace penstock {
 namespace {
@@ -23,6 +24,12 @@ namespace {
 constexpr const char* kPlaceNote = "kafka/checkpoint";  // "partition:offset" of our newest checkpoint
 constexpr std::chrono::milliseconds kTopicPatience{10'000};
 constexpr std::chrono::milliseconds kProofPatience{1'000};
+constexpr std::chrono::milliseconds kAilingPatience{2'000};
+
+KafkaSinkSettings with_wire(KafkaSinkSettings settings) {
+  settings.wire = std::make_shared<Wire>(settings.kafka.rate_limit);
+  return settings;
+}
 
 std::string place_text(const CheckpointPlace& place) { return fmt::format("{}:{}", place.partition, place.offset); }
 
@@ -41,14 +48,16 @@ std::optional<CheckpointPlace> parse_place(const std::optional<std::string>& tex
 
 struct KafkaSink::Inside {
   Inside(const KafkaSinkSettings& given, BatchWriter writes, Notes& kept, const Clock& time)
-      : settings(given),
+      : settings(with_wire(given)),
         exactly_once(given.kafka.delivery == Delivery::exactly_once),
         writer(std::move(writes)),
         notes(kept),
         clock(time),
-        lookout(settings, time, search) {}
+        lookout(settings, time, search),
+        pace(given.kafka.rate_limit) {}
 
   Result<Standing> resume(const Patience& patience);
+  Result<void> wait_for_rate(std::stop_token stop);
   Result<void> transact(const Batch& batch, const Patience& patience);
   Result<void> send(const Batch& batch, const Patience& patience);
   std::string checkpoint_for(const Batch& batch, WallTime now) const;
@@ -59,6 +68,7 @@ struct KafkaSink::Inside {
   std::optional<Checkpoint> proven();
   void close(const Checkpoint& proven, const Patience& patience);
   Result<void> produce_checkpoint(std::string value, const Patience& patience);
+  Result<void> flush(const Batch& batch, const Patience& patience);
   std::chrono::milliseconds transaction_timeout() const { return settings.kafka.transaction_timeout; }
 
   template <class Result>
@@ -71,6 +81,7 @@ struct KafkaSink::Inside {
   const Clock& clock;
   CheckpointSearch search;
   TwinLookout lookout;
+  Pace pace;
 
   std::shared_ptr<Producer> producer;      // none: resume makes one
   std::shared_ptr<SharedClient> reader;    // reads uncommitted, while there are partitions to look at
@@ -114,6 +125,7 @@ Result<std::vector<Obstacle>> KafkaSink::prepare(const Batch& batch, std::stop_t
 }
 
 Result<void> KafkaSink::commit(const Batch& batch, std::stop_token stop) {
+  if (auto waited = inside_->wait_for_rate(stop); !waited) return waited;
   auto committed = inside_->transact(batch, Patience(inside_->transaction_timeout(), std::move(stop)));
   inside_->tell(committed);
   if (!committed) inside_->distrust();
@@ -136,6 +148,9 @@ KafkaSinkStatus KafkaSink::status() const {
   auto status = inside_->status;
   status.doing = inside_->doing.load();
   status.duplicate_id = inside_->lookout.duplicate();
+  const auto carried = inside_->settings.wire->carried();
+  status.sent_bytes = carried.sent;
+  status.received_bytes = carried.received;
   return status;
 }
 
@@ -231,6 +246,17 @@ Result<void> KafkaSink::Inside::clean(const Patience& patience) {
   return {};
 }
 
+/// Never while a transaction is open. What is not waited for now is the next one's to wait for.
+Result<void> KafkaSink::Inside::wait_for_rate(std::stop_token stop) {
+  auto wait = pace.wait(settings.wire->carried().sent, clock.boottime());
+  if (wait == BootTime::zero()) return {};
+  doing = "waiting for rate_limit";
+  bool slept = clock.sleep(std::min<BootTime>(wait, transaction_timeout() / 2), std::move(stop));
+  doing = "";
+  if (!slept) return transient("stopped while waiting for rate_limit");
+  return {};
+}
+
 Result<void> KafkaSink::Inside::transact(const Batch& batch, const Patience& patience) {
   if (!ready || !writer.is_planned(batch)) return transient("commit without resume and prepare");
   if (exactly_once) {
@@ -292,6 +318,21 @@ void KafkaSink::Inside::close(const Checkpoint& proven, const Patience& patience
   if (!producer->flush(patience)) spdlog::debug("kafka: the closing checkpoint is not acknowledged yet");
 }
 
+/// Until all of the batch that was produced is acknowledged; else it says why, if the brokers tell.
+Result<void> KafkaSink::Inside::flush(const Batch& batch, const Patience& patience) {
+  doing = "flush";
+  auto flushed = producer->flush(patience);
+  if (flushed) return flushed;
+  const auto& error = flushed.error();
+  if (auto number = producer->failed_number()) return writer.failure_of(batch, *number, error);
+  if (!patience.over() || patience.stopped()) return flushed;
+  doing = "looking why nothing is acknowledged";
+  auto partitions = writer.partitions();
+  partitions.emplace_back(kCheckpointTopic, newest.partition);
+  auto ailing = producer->ailing(partitions, Patience(kAilingPatience, patience.stop()));
+  return ailing.empty() ? error : Error{error.fault, fmt::format("{}: {}", error.what, ailing)};
+}
+
 /// What was prepared: as one transaction, or just so.
 Result<void> KafkaSink::Inside::send(const Batch& batch, const Patience& patience) {
   doing = "looking up topics";
@@ -303,23 +344,17 @@ Result<void> KafkaSink::Inside::send(const Batch& batch, const Patience& patienc
   }
   doing = "produce";
   const WallTime now = clock.wall();
-  auto failure = [&](const Error& error) {
-    auto number = producer->failed_number();
-    return number ? writer.failure_of(batch, *number, error) : error;
-  };
   if (auto produced = produce_checkpoint(checkpoint_for(batch, now), patience); !produced) {
     return writer.failure_of(batch, 0, produced.error());
   }
   // The checkpoint goes first: should the transaction be aborted, it may take back what an earlier one has left undecided,
   // and then only the checkpoint tells that this must be looked for. Without such an earlier one nobody need wait for it.
   if (window.unproven()) {
-    doing = "flush";
-    if (auto flushed = producer->flush(patience); !flushed) return failure(flushed.error());
+    if (auto flushed = flush(batch, patience); !flushed) return flushed;
     doing = "produce";
   }
   if (auto written = writer.write(*producer, batch, now, patience); !written) return written;
-  doing = "flush";
-  if (auto flushed = producer->flush(patience); !flushed) return failure(flushed.error());
+  if (auto flushed = flush(batch, patience); !flushed) return flushed;
   if (exactly_once) {
     doing = "commit_transaction";
     if (auto committed = Producer::commit(producer, patience); !committed) return committed;

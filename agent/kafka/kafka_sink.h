@@ -57,7 +57,8 @@ struct KafkaSinkStatus {
   std::string librdkafka;                     // its last own complaint, about a broker as a rule; may be old
   std::map<std::string, std::string> topics;  // that cannot be written to now, and why: their lanes wait
   std::uint64_t transactions = 0, records = 0, gaps = 0, producers = 0;  // since the start
-  bool duplicate_id = false;  // another living agent has our id: nothing is sent until a restart
+  bool duplicate_id = false;                         // another living agent has our id: nothing is sent until a restart
+  std::uint64_t sent_bytes = 0, received_bytes = 0;  // on the wire, of all clients, since the start
 };
 
 class KafkaSink final : public Sink {
@@ -75,7 +76,8 @@ class KafkaSink final : public Sink {
   Result<Standing> resume(std::stop_token stop) override;
   /// At most ten seconds for each topic that has never been seen, as a rule one.
   Result<std::vector<Obstacle>> prepare(const Batch& batch, std::stop_token stop) override;
-  /// At most one transaction timeout and some; a stop ends it within about a second, with the outcome unknown.
+  /// At most one transaction timeout and some; before it begins up to half of one more, while kafka.rate_limit says so. A
+  /// stop ends it within about a second, with the outcome unknown.
   Result<void> commit(const Batch& batch, std::stop_token stop) override;
   /// Within a second.
   std::optional<Checkpoint> proven(std::stop_token stop) override;

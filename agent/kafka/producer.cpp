@@ -48,6 +48,8 @@ bool is_of_the_topic(rd_kafka_resp_err_t error) {
 /// A topic may get more partitions while we write to it; Java's clients look as often.
 constexpr std::chrono::minutes kTopicIsKnownFor{5};
 
+constexpr std::size_t kAilingNamed = 3;
+
 constexpr const char* kFencedBecause =
     " (fenced: the link was away for longer than transaction_timeout, or a second agent uses this id)";
 
@@ -237,6 +239,26 @@ Result<void> Producer::flush(const Patience& patience) {
   } while (!patience.over());
   return transient(fmt::format("{} messages are not acknowledged{}", rd_kafka_outq_len(client_.get()),
                                patience.stopped() ? ", stopped" : ""));
+}
+
+std::string Producer::ailing(const std::vector<TopicPartition>& partitions, const Patience& patience) const {
+  std::map<std::string, TopicLook> looks;
+  std::string text;
+  std::size_t found = 0;
+  for (const auto& [name, partition] : partitions) {
+    auto known = topics_.find(name);
+    if (known == topics_.end()) continue;
+    auto look = looks.find(name);
+    if (look == looks.end()) {
+      if (patience.over()) break;
+      look = looks.emplace(name, look_at_topic(client_.get(), known->second.topic.get(), patience)).first;
+    }
+    auto why = look->second.ailing.find(partition);
+    if (why == look->second.ailing.end() || ++found > kAilingNamed) continue;
+    text += fmt::format("{}{}-{}: {}", text.empty() ? "" : "; ", name, partition, why->second);
+  }
+  if (found > kAilingNamed) text += fmt::format("; and {} more", found - kAilingNamed);
+  return text;
 }
 
 Result<void> Producer::commit(const std::shared_ptr<Producer>& producer, const Patience& patience) {

@@ -64,6 +64,9 @@ class Producer {
   /// Until every message is acknowledged. `transient`, with the first failure among them, or when patience ended;
   /// `rejected` if that says that a message will never be taken: this one, or one that was sent along with it.
   Result<void> flush(const Patience& patience);
+  /// What the brokers say of these partitions that may keep them from acknowledging: one without a leader, replicas that
+  /// are out of sync. Empty: nothing, or they do not say it in time. In words, of at most three partitions.
+  std::string ailing(const std::vector<TopicPartition>& partitions, const Patience& patience) const;
   /// The number of the first message that was refused; nothing if none was.
   std::optional<std::size_t> failed_number() const { return failed_number_; }
   /// The topics that the brokers did not let us write to, though they know them and us, and their words.

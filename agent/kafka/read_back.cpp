@@ -21,6 +21,7 @@ Result<void> ReadBack::read(const Offsets& ends, const Patience& patience) {
   TopicReader::Settings reading{settings_.kafka, {}};
   reading.from = from;
   reading.agent = settings_.agent;
+  reading.wire = settings_.wire;
   auto reader = TopicReader::open(reading);
   if (!reader) return reader.error();
   auto take = [&](const SeenRecord& record) {

@@ -72,7 +72,9 @@ struct TopicReader::Inside {
 
   Result<void> start(const Settings& settings) {
     auto role = settings.committed ? Role::committed_reader : Role::uncommitted_reader;
-    auto opened = open_client(role, {settings.agent, settings.kafka, false}, shared->events);
+    KafkaSinkSettings with{settings.agent, settings.kafka, false};
+    with.wire = settings.wire;
+    auto opened = open_client(role, with, shared->events);
     if (!opened) return opened.error();
     shared->client = std::move(*opened);
     queue.reset(rd_kafka_queue_new(client()));

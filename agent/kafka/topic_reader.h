@@ -22,6 +22,8 @@
 
 namespace penstock {
 
+class Wire;
+
 /// Valid only within the call.
 struct SeenRecord {
   std::string_view topic;
@@ -41,7 +43,8 @@ class TopicReader {
     std::map<std::string, std::int32_t> topics;  // name -> partitions, read from their beginnings
     bool committed = true;  // read_committed, which a mock cluster ignores; false: open and aborted transactions too
     Offsets from = {};      // and these partitions, from there on
-    std::string agent = "reader";  // client.id is made of it
+    std::string agent = "reader";     // client.id is made of it
+    std::shared_ptr<Wire> wire = {};  // as in KafkaSinkSettings
   };
   using Take = std::function<void(const SeenRecord&)>;
 

@@ -130,23 +130,30 @@ Result<std::int32_t> prepare(rd_kafka_t* client, const char* name, int partition
 TopicLook look_at_topic(rd_kafka_s* client, rd_kafka_topic_s* topic, const Patience& patience) {
   const rd_kafka_metadata_t* metadata = nullptr;
   auto error = rd_kafka_metadata(client, 0, topic, &metadata, patience.slice_ms() * 5);
-  if (error != RD_KAFKA_RESP_ERR_NO_ERROR) return {TopicState::unreachable, 0, rd_kafka_err2str(error)};
-  TopicLook look{TopicState::absent, 0, "the brokers do not know it"};
+  if (error != RD_KAFKA_RESP_ERR_NO_ERROR) return {TopicState::unreachable, 0, rd_kafka_err2str(error), {}};
+  TopicLook look{TopicState::absent, 0, "the brokers do not know it", {}};
   if (metadata->topic_cnt == 1) {
     const auto& found = metadata->topics[0];
     if (found.err == RD_KAFKA_RESP_ERR_NO_ERROR && found.partition_cnt > 0) {
-      look = {TopicState::known, found.partition_cnt, ""};
+      look = {TopicState::known, found.partition_cnt, "", {}};
       for (int i = 0; i < found.partition_cnt; ++i) {
-        if (found.partitions[i].leader >= 0) continue;
+        const auto& partition = found.partitions[i];
+        if (partition.isr_cnt < partition.replica_cnt) {
+          look.ailing[partition.id] =
+              fmt::format("{} of {} replicas in sync, the topic may demand more (min.insync.replicas)",
+                          partition.isr_cnt, partition.replica_cnt);
+        }
+        if (partition.leader >= 0) continue;
+        look.ailing[partition.id] = "has no leader";
         look.state = TopicState::leaderless;
-        look.why = fmt::format("partition {} has no leader", found.partitions[i].id);
+        look.why = fmt::format("partition {} has no leader", partition.id);
       }
     } else if (found.err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED ||
                found.err == RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION) {
-      look = {TopicState::refused, 0, rd_kafka_err2str(found.err)};
+      look = {TopicState::refused, 0, rd_kafka_err2str(found.err), {}};
     } else if (found.err != RD_KAFKA_RESP_ERR_NO_ERROR) {
       bool absent = found.err == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
-      look = {absent ? TopicState::absent : TopicState::unreachable, 0, rd_kafka_err2str(found.err)};
+      look = {absent ? TopicState::absent : TopicState::unreachable, 0, rd_kafka_err2str(found.err), {}};
     }
   }
   rd_kafka_metadata_destroy(metadata);

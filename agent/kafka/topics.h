@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 
 #include "agent/kafka/client.h"
@@ -21,7 +22,8 @@ enum class TopicState { known, absent, refused, leaderless, unreachable };
 struct TopicLook {
   TopicState state = TopicState::unreachable;
   std::int32_t partitions = 0;
-  std::string why;  // unless known
+  std::string why;                             // unless known
+  std::map<std::int32_t, std::string> ailing;  // partitions without a leader, or with replicas out of sync, in words
 };
 /// Asks once, for at most a slice of patience. `known`: every partition has a leader. `unreachable`: no answer. Also warms the client's cache, which
 /// saves the first record to a topic a second.

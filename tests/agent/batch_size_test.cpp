@@ -42,6 +42,15 @@ TEST_CASE("on a slow link a batch is what it moves in the time given, round trip
   }
 }
 
+TEST_CASE("behind a rate limit the very first batch is no more than what the limit moves in the time given",
+          "[forwarder]") {
+  auto first = [](std::uint64_t limit) { return BatchSize({50'000, std::size_t{8} << 20}, 10s, limit).limits().bytes; };
+  CHECK(first(8 << 10) == 80 << 10);
+  CHECK(first(3 << 10) == 30 << 10);
+  CHECK(first(1 << 10) == 16 << 10);
+  CHECK(first(1 << 20) == first(0));
+}
+
 TEST_CASE("a link that becomes slow makes the batches small with the first one that is late, or failed",
           "[forwarder]") {
   Link link{.bytes_per_second = 1e8};

@@ -282,6 +282,46 @@ TEST_CASE("from exactly_once to at_least_once and back nothing is left out", "[k
   CHECK(checkpoint->sent == second.after.delivered);
 }
 
+TEST_CASE("with a rate limit a transaction begins only when what was sent is within it, readers' bytes too",
+          "[kafka]") {
+  SinkOnMock test;
+  constexpr std::uint64_t kLimit = 1 << 20;
+  test.settings.kafka.rate_limit = kLimit;
+  test.settings.kafka.properties["compression.codec"] = "none";
+  auto sink = test.open();
+  test.resume(*sink);
+  CHECK(sink->status().sent_bytes > 0);
+  CHECK(sink->status().received_bytes > 0);
+  test.commit(*sink, test.maker.next(2, 900'000));  // a burst, and more
+  const auto sent = sink->status().sent_bytes;
+  CHECK(sent > 1'800'000);
+  const auto before = test.clock.boottime();
+  test.commit(*sink, test.maker.next(1));
+  const auto waited = test.clock.boottime() - before;
+  const auto owed = BootTime(sent * 1'000'000 / kLimit) - 1s;
+  INFO("waited " << waited.count() << " us, owed " << owed.count() << " us, sent " << sent);
+  CHECK(waited <= owed);
+  CHECK(waited >= owed - 10ms);  // for what was sent before the first of the two
+}
+
+TEST_CASE("a wait for the rate is no longer than half a transaction timeout, and ends at a stop with nothing begun",
+          "[kafka]") {
+  SinkOnMock test;
+  test.settings.kafka.rate_limit = 14 << 10;
+  test.settings.kafka.properties["compression.codec"] = "none";
+  auto sink = test.open();
+  test.resume(*sink);
+  test.commit(*sink, test.maker.next(1, 60'000));
+  const auto before = test.clock.boottime();
+  test.commit(*sink, test.maker.next(1, 60'000));
+  CHECK(test.clock.boottime() - before == 2'500ms);
+  auto batch = test.maker.next(1);
+  REQUIRE(sink->prepare(batch, {}));
+  test.stop.request_stop();
+  CHECK(has(what_of(sink->commit(batch, test.stop.get_token())), "stopped while waiting for rate_limit"));
+  CHECK(test.values("penstock.telemetry").size() == 2);
+}
+
 TEST_CASE("a record that Kafka refuses is named by lane and sequence", "[kafka]") {
   SinkOnMock test;
   auto sink = test.open();
@@ -297,6 +337,26 @@ TEST_CASE("a record that Kafka refuses is named by lane and sequence", "[kafka]"
   bool names_checkpoint = has(committed.error().what, "checkpoint: ");  // the two travel to different partitions
   CHECK((names_record || names_checkpoint));
   CHECK(has(committed.error().what, "Message size too large"));
+}
+
+TEST_CASE("of a record that is refused the size of the key is named too when it is large", "[kafka]") {
+  SinkOnMock test;
+  test.settings.kafka.key = "{agent}/{key}";
+  test.settings.kafka.properties["message.max.bytes"] = "5000";
+  for (auto [bytes, says] : {std::pair{6'000, "sequence 1 (payload of 8 bytes, key of 6006 bytes): "},
+                             std::pair{1'100, "sequence 1 (payload of 4900 bytes, key of 1106 bytes): "},
+                             std::pair{1'000, "sequence 1 (4900 bytes): "}}) {
+    auto sink = test.open();
+    test.resume(*sink);
+    BatchMaker maker(test.clock.wall());
+    auto batch = maker.next(1, bytes == 6'000 ? 0 : 4'900);
+    batch.records[0].record.key.assign(static_cast<std::size_t>(bytes), 'k');
+    auto committed = send(*sink, batch);
+    REQUIRE(!committed);
+    CHECK(committed.error().fault == Fault::rejected);
+    INFO(committed.error().what);
+    CHECK(has(committed.error().what, says));
+  }
 }
 
 TEST_CASE("while no broker answers, resume gives up within the transaction timeout and works once they are back",

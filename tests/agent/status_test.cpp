@@ -23,6 +23,8 @@ AgentStatus sample() {
   status.sink.topics = {{"penstock.alarms", "unknown topic"}};
   status.sink.duplicate_id = true;
   status.sink.producers = 4;
+  status.sink.sent_bytes = 5'000'000'001;
+  status.sink.received_bytes = 70'000;
   LaneStatus lane;
   lane.name = "telemetry";
   lane.delivered = Sequence(1000);
@@ -53,6 +55,8 @@ TEST_CASE("status is one line of JSON, whatever drivers and brokers say") {
   CHECK(body["kafka"]["topics"]["penstock.alarms"] == "unknown topic");
   CHECK(body["kafka"]["duplicate_id"] == true);
   CHECK(body["kafka"]["producers"] == 4);
+  CHECK(body["kafka"]["sent_bytes"] == 5'000'000'001);
+  CHECK(body["kafka"]["received_bytes"] == 70'000);
   CHECK(body["store"]["given_up"]["evicted"] == 55);
   CHECK(body["store"]["mended"].is_null());
   CHECK(body["drivers"][0]["events"]["reconnects"] == 3);
@@ -95,6 +99,7 @@ TEST_CASE("metrics have the values of the status") {
         "penstock_given_up_records_total{cause=\"evicted\"} 55\n",
         "penstock_given_up_records_total{cause=\"refused\"} 0\n", "penstock_kafka_connected 1\n",
         "penstock_kafka_duplicate_id 1\n", "penstock_kafka_producers_total 4\n", "penstock_kafka_records_total 12\n",
+        "penstock_kafka_sent_bytes_total 5000000001\n", "penstock_kafka_received_bytes_total 70000\n",
         "penstock_kafka_unwritable_topics 1\n", "penstock_driver_up{driver=\"plant\",type=\"mqtt\"} 1\n",
         "penstock_driver_records_total{driver=\"plant\",type=\"mqtt\"} 77\n",
         "penstock_driver_given_up_records_total{driver=\"plant\",type=\"mqtt\",cause=\"too_large\"} 2\n",

@@ -331,6 +331,28 @@ type = "thing"
 )~",
      R"~(f:5:18: kafka.batch_interval is "11s", expected at most a third of transaction_timeout ("30s")
 )~"},
+    {R"~([agent]
+id = "gw"
+[kafka]
+brokers = ["k:9092"]
+rate_limit = "1KiB/s"
+[buffer]
+max_record_bytes = "16KiB"
+[drivers.d]
+type = "thing"
+)~",
+     R"~(f:5:14: kafka.rate_limit is "1KiB/s", expected one that moves "64KiB" or more in transaction_timeout ("30s"), or "0B/s" for no limit
+)~"},
+    {R"~([agent]
+id = "gw"
+[kafka]
+brokers = ["k:9092"]
+rate_limit = "256KB/s"
+[drivers.d]
+type = "thing"
+)~",
+     R"~(f:5:14: kafka.rate_limit is "256KB/s", expected a rate such as "256KiB/s", did you mean "256KiB/s"?
+)~"},
     {R"~(@[kafka.properties]
 transactional.id = "mine"
 "enable.idempotence" = false
@@ -664,6 +686,24 @@ TEST_CASE("every mistake is told once, at its line and column, with what was exp
     CHECK(without_details(loaded.report()) == broken.report);
     CHECK_FALSE(loaded.ok());
   }
+}
+
+TEST_CASE("a rate limit at which the largest record cannot be sent in time earns a warning") {
+  auto loaded = read_broken(R"([agent]
+id = "gw"
+[kafka]
+brokers = ["k:9092"]
+rate_limit = "16KiB/s"
+[drivers.d]
+type = "thing"
+)");
+  INFO(loaded.report());
+  REQUIRE(loaded.ok());
+  REQUIRE(loaded.warnings.size() == 1);
+  CHECK(
+      loaded.warnings[0].what ==
+      "kafka.rate_limit is \"16KiB/s\": a record of buffer.max_record_bytes (\"1MiB\") that does not compress is never "
+      "sent, for it takes longer than kafka.transaction_timeout (\"30s\")");
 }
 
 TEST_CASE("both ends of a range are within it") {

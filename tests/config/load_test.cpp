@@ -87,6 +87,7 @@ timestamp = "send"
 batch_interval = "1s"
 batch_bytes = "1MiB"
 batch_records = 100
+rate_limit = "256KiB/s"
 transaction_timeout = "1m"
 duplicate_watch = "2m"
 max_topics = 7
@@ -116,6 +117,7 @@ on_busy = "drop"
                     1s,
                     1 << 20,
                     100,
+                    256 << 10,
                     60s,
                     2min,
                     7,

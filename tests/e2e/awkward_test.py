@@ -107,6 +107,8 @@ def test(arguments):
         expect({int(letter["id"].rsplit(":", 1)[1]) for letter in letters} == refused, f"dead letters are those too large for the topic: {refused}")
         for letter in letters:
             expect("large" in letter["reason"].lower(), f"and say why: {letter['reason'][:160]}")
+            long = int(letter["id"].rsplit(":", 1)[1]) == at["long key"]
+            expect(("key of 1048576 bytes" in letter["reason"]) == long, "of the one with the long key that it is the key")
 
         def arrived():
             return [(int(m["headers"]["ce_sequence"]), m) for m in kafka.read("of.data")]

@@ -8,6 +8,7 @@ Three brokers. A disk that is too slow is told from outside only by a broker tha
 for longer than every socket timeout.
 """
 import json
+import re
 import sys
 import time
 
@@ -50,7 +51,8 @@ def min_insync(kafka, folder, parts):
     in_sync = [copies for _, _, copies in kafka.metadata([fault.topic])[1][fault.topic].values()]
     expect(in_sync == [[1]] * 3, f"one replica is in sync, of two that must be: {in_sync}")
     fault.rows.give(500)
-    fault.wait_told("Kafka takes nothing", lambda status: status.get("connected") is False and status.get("error"))
+    fault.wait_told("which partitions have too few replicas in sync", lambda status: status.get("connected") is False and re.search(
+        rf"not acknowledged: {re.escape(fault.topic)}-\d: 1 of 3 replicas in sync, .*min\.insync\.replicas", status.get("error", "")))
     fault.kept(500)
     kafka.restart(2)
     kafka.restart(3)
