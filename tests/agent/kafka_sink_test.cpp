@@ -300,7 +300,7 @@ TEST_CASE("with a rate limit a transaction begins only when what was sent is wit
   const auto waited = test.clock.boottime() - before;
   const auto owed = BootTime(sent * 1'000'000 / kLimit) - 1s;
   INFO("waited " << waited.count() << " us, owed " << owed.count() << " us, sent " << sent);
-  CHECK(waited <= owed);
+  CHECK(waited <= owed + 50ms);  // for what librdkafka has sent by itself meanwhile
   CHECK(waited >= owed - 10ms);  // for what was sent before the first of the two
 }
 
