@@ -90,12 +90,12 @@ BatchWriter::Trouble& BatchWriter::trouble(const std::string& topic, std::string
   return trouble;
 }
 
-void BatchWriter::refuse(const std::string& topic, const std::string& why) {
+void BatchWriter::refuse(const std::string& topic, const std::string& why, bool may_set_aside) {
   auto known = unwritable_.find(topic);
   auto wait =
       known == unwritable_.end() ? kLookAgain : std::min(std::max(2 * known->second.wait, kLookAgain), kRefusedMost);
-  bool may_set_aside = settings_.kafka.on_topic_error == OnTopicError::dead_letter;
-  trouble(topic, fmt::format("topic {}: {}", topic, why), may_set_aside, wait).wait = wait;
+  bool for_good = may_set_aside && settings_.kafka.on_topic_error == OnTopicError::dead_letter;
+  trouble(topic, fmt::format("topic {}: {}", topic, why), for_good, wait).wait = wait;
 }
 
 void BatchWriter::written() {

@@ -41,8 +41,8 @@ class BatchWriter {
   const std::vector<TopicPartition>& partitions() const { return partitions_; }
   /// What was planned is in Kafka.
   void written();
-  /// The brokers have refused what was written there, and why.
-  void refuse(const std::string& topic, const std::string& why);
+  /// The brokers have refused what was written there, and why. `may_set_aside`: if so configured.
+  void refuse(const std::string& topic, const std::string& why, bool may_set_aside = true);
   /// Topics that cannot be written to, and why: as far as it is known.
   std::map<std::string, std::string> unwritable() const;
   /// The brokers have refused a time stamp there. False: it was the time of sending.

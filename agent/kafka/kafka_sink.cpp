@@ -278,12 +278,19 @@ Result<void> KafkaSink::Inside::transact(const Batch& batch, const Patience& pat
   return {};
 }
 
-/// What the failure of a transaction says of topics. Time stamps that are refused can be mended by sending once more.
+/// What the failure of a transaction says of topics. A time stamp that is refused is no fault of its record: it is mended by
+/// sending once more, or else by whoever sets the clocks.
 Error KafkaSink::Inside::learn_from(const Error& error) {
   for (const auto& [topic, why] : producer->refused_topics()) writer.refuse(topic, why);
-  bool mended = false;
-  for (const auto& topic : producer->refused_times()) mended = writer.refuse_time(topic) || mended;
-  return mended ? transient(error.what) : error;
+  std::string what = error.what;
+  for (const auto& topic : producer->refused_times()) {
+    if (writer.refuse_time(topic)) continue;
+    what = fmt::format(
+        "topic {} refuses even the present time as time stamp: the clock of the brokers or of this machine is wrong",
+        topic);
+    if (topic != kCheckpointTopic && topic != kGapTopic) writer.refuse(topic, what, false);
+  }
+  return {error.fault, what};
 }
 
 /// What the checkpoint that goes with the batch says.

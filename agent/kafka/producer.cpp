@@ -33,8 +33,7 @@ bool is_of_the_record(rd_kafka_resp_err_t error) {
     case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE:
     case RD_KAFKA_RESP_ERR_INVALID_MSG_SIZE:
     case RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE:
-    case RD_KAFKA_RESP_ERR_INVALID_RECORD:
-    case RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP: return true;
+    case RD_KAFKA_RESP_ERR_INVALID_RECORD: return true;
     default: return false;
   }
 }

@@ -111,12 +111,13 @@ class Process:
 
 
 class Kafka:
-    """A cluster. `relay`: clients reach it through a bad link (tell()); `secure`, `zookeeper`: as `rig start --secure`, `--zookeeper`."""
+    """A cluster. `relay`: clients reach it through a bad link (tell()); `secure`, `zookeeper`, `clock`: as `rig start --secure` and so on."""
 
-    def __init__(self, folder, version="4", brokers=1, relay=False, secure=False, zookeeper=False, seconds=1800, properties=()):
+    def __init__(self, folder, version="4", brokers=1, relay=False, secure=False, zookeeper=False, clock=0, seconds=1800, properties=()):
         self.folder = folder / f"kafka-{version}"
         self.options = ["--version", version, "--brokers", str(brokers), "--for", str(seconds), "--owner", str(os.getpid())]
         self.options += ["--relay"] * relay + ["--secure"] * secure + ["--zookeeper"] * zookeeper
+        self.options += [f"--clock={clock}"]
         self.options += [word for text in properties for word in ("--property", text)]
         self.bootstrap = None
 
