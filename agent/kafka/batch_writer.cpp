@@ -50,13 +50,14 @@ Result<const BatchWriter::Trouble*> BatchWriter::find(Producer& producer, const 
                                                       Producer::KnownTopic& topic, std::stop_token stop) {
   auto known = unwritable_.find(name);
   if (known != unwritable_.end() && steady_clock::now() < known->second.until) return &known->second;
-  const std::size_t ours = producer.knows(kCheckpointTopic) + producer.knows(kGapTopic);
-  if (!producer.knows(name) && producer.topics() >= settings_.kafka.max_topics + ours) {
-    too_many_ = {fmt::format("topic {}: it would be one more than max_topics = {}", name, settings_.kafka.max_topics),
-                 true,
-                 {},
-                 {}};
-    return &too_many_;
+  if (!producer.knows(name)) {
+    const std::size_t ours = producer.knows(kCheckpointTopic) + producer.knows(kGapTopic);
+    if (producer.topics() >= settings_.kafka.max_topics + ours) {
+      too_many_.why =
+          fmt::format("topic {}: it would be one more than max_topics = {}", name, settings_.kafka.max_topics);
+      too_many_.for_good = true;
+      return &too_many_;
+    }
   }
   auto state = TopicState::unreachable;
   auto found = producer.topic(name, Patience(known == unwritable_.end() ? kFirstLook : kLook, stop), &state);

@@ -38,11 +38,9 @@ bool is_of_the_record(rd_kafka_resp_err_t error) {
   }
 }
 
-/// Not to be mended by sending again at once, and no fault of the record.
-bool is_of_the_topic(rd_kafka_resp_err_t error) {
-  return error == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED || error == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART ||
-         error == RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC || error == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION;
-}
+/// Not to be mended by sending again at once, no fault of the record, and not seen before something is written. Whether a
+/// topic is there is seen before.
+bool is_of_the_topic(rd_kafka_resp_err_t error) { return error == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED; }
 
 /// A topic may get more partitions while we write to it; Java's clients look as often.
 constexpr std::chrono::minutes kTopicIsKnownFor{5};
