@@ -134,6 +134,7 @@ Result<void> KafkaSink::commit(const Batch& batch, std::stop_token stop) {
 
 void KafkaSink::Inside::distrust() {
   ready = false;
+  if (producer) producer->give_up();
   producer.reset();
 }
 
@@ -210,7 +211,7 @@ Result<Standing> KafkaSink::Inside::resume(const Patience& patience) {
                                   expected, hint,     search, [this](const char* step) { doing = step; }};
   auto found = exactly_once ? read_standing(question, read_back, patience) : read_proven(question, patience);
   if (!found) {
-    producer.reset();  // the next try begins with init_transactions, which waits for the broker and can be stopped
+    distrust();  // the next try begins with init_transactions, which waits for the broker and can be stopped
     return found.error();
   }
   acknowledged.reset();

@@ -287,6 +287,13 @@ Result<void> Producer::commit(const std::shared_ptr<Producer>& producer, const P
   return transient(fmt::format("commit_transaction: {}", producer->text_of(error)));
 }
 
+// librdkafka 2.0.2 ends the process (an assertion in its handler of AddPartitionsToTxn) if it is destroyed at the very instant
+// at which it would make partitions part of a transaction, a millisecond after the first message. Once it aborts, it does not.
+void Producer::give_up() {
+  if (!initialised_) return;
+  if (auto* error = rd_kafka_abort_transaction(client_.get(), 200)) rd_kafka_error_destroy(error);
+}
+
 Result<void> Producer::abort(const Patience& patience) {
   // Resumable, as init_transactions.
   while (auto* error = rd_kafka_abort_transaction(client_.get(), patience.slice_ms() * 5)) {

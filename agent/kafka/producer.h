@@ -79,6 +79,9 @@ class Producer {
   /// Commits what was flushed. A stop leaves it behind after about a second, its outcome unknown.
   static Result<void> commit(const std::shared_ptr<Producer>& producer, const Patience& patience);
 
+  /// Before one that has failed is destroyed: a transaction that is open is aborted, as far as that goes in a moment.
+  void give_up();
+
   /// Takes back what was produced, whether it was flushed or not. Any failure: this producer is of no more use.
   Result<void> abort(const Patience& patience);
 
