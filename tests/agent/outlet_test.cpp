@@ -1,5 +1,6 @@
 #include "agent/daemon/outlet.h"
 
+#include <optional>
 #include <thread>
 
 #include "tests/agent/fake_disk.h"
@@ -122,11 +123,13 @@ TEST_CASE("an offer to a full hall leaves the records where they were; a put wai
   CHECK(records[0].payload == std::string(700, 'c'));
   CHECK(changes.size() == 1);
 
-  std::jthread putter([&] { CHECK(hall.outlet.put(records, changes, {}).ok()); });
+  bool put = false;
+  std::jthread putter([&] { put = hall.outlet.put(records, changes, {}).ok(); });
   REQUIRE(wait_until([&] { return hall.outlet.status().full == 2; }));
   CHECK(hall.intake.accepted() == 2);
   hall.start();
   putter.join();
+  CHECK(put);
   CHECK(hall.stored().size() == 3);
   CHECK(*hall.outlet.state("position") == "9");
 }
@@ -137,11 +140,8 @@ TEST_CASE("a put that waits is given back by a stop and by closing the outlet") 
     REQUIRE(hall.outlet.put({reading(std::string(800, 'a'))}, {}, {}).ok());
     REQUIRE(hall.outlet.put({reading(std::string(800, 'a'))}, {}, {}).ok());
     std::stop_source stop;
-    std::jthread putter([&] {
-      auto put = hall.outlet.put({reading(std::string(800, 'b'))}, {}, stop.get_token());
-      CHECK_FALSE(put.ok());
-      CHECK(put.error().fault == Fault::transient);
-    });
+    std::optional<Result<std::uint64_t>> put;
+    std::jthread putter([&] { put = hall.outlet.put({reading(std::string(800, 'b'))}, {}, stop.get_token()); });
     REQUIRE(wait_until([&] { return hall.outlet.status().full == 1; }));
     if (by_close) {
       hall.outlet.close();
@@ -149,6 +149,8 @@ TEST_CASE("a put that waits is given back by a stop and by closing the outlet") 
       stop.request_stop();
     }
     putter.join();
+    REQUIRE((put && !put->ok()));
+    CHECK(put->error().fault == Fault::transient);
     CHECK(hall.intake.accepted() == 2);
     std::vector<Record> more{reading("x")};
     std::vector<StateChange> none;

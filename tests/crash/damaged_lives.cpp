@@ -80,6 +80,7 @@ Truth make_store(const fs::path& work, const fs::path& directory, Random& random
     for (int letters = 0; life != 1 && letters < 8; ++letters) {
       const auto row = store.status().lanes[static_cast<std::size_t>(pick(random, 0, 1))];
       Sequence sequence(pick(random, row.delivered.value() + 1, row.last.value()));
+      if (truth.aside.count({row.name, sequence.value()}) != 0) continue;
       if (auto done = store.set_aside(row.lane, sequence, "refused"); !done) FAIL(done.error().what);
       truth.aside.insert({row.name, sequence.value()});
     }
