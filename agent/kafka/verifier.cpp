@@ -70,6 +70,8 @@ void Verifier::gap(const GapMessage& gap) {
   if (!wanted(gap.agent, gap.lane)) return;
   Lane& lane = lanes_[{gap.agent, gap.epoch, gap.lane}];
   if (gap.last == Sequence()) {
+    bool comes_again = gap.entry != 0 && settings_.delivery == Delivery::at_least_once;
+    if (comes_again && !lane.counted.insert(gap.entry).second) return;
     lane.never_numbered += gap.count;
   } else {
     lane.given_up.add(gap.first, gap.last);

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -84,6 +85,7 @@ class Verifier {
   struct Lane {
     SequenceBitmap seen, given_up;
     std::uint64_t doubled = 0, out_of_order = 0, repeated = 0, never_numbered = 0;
+    std::set<std::uint64_t> counted;         // at_least_once: entries of the ledger that never_numbered has
     std::map<std::string, Sequence> newest;  // per topic and partition
   };
   bool wanted(const std::string& agent, const std::string& lane) const;

@@ -85,6 +85,21 @@ TEST_CASE("what was refused without a number is counted and needs no place") {
   CHECK(told.lane().holds());
 }
 
+TEST_CASE("at_least_once a count that comes again is counted once, by its entry in the ledger") {
+  auto count = [](Delivery delivery) {
+    Verifier::Settings settings;
+    settings.delivery = delivery;
+    Told told(settings);
+    told.checkpoint(5).records(1, 5);
+    for (std::uint64_t entry : {3, 3, 4, 0, 0}) {
+      told.verifier.gap({"gw", "telemetry", kFirst, {}, {}, 7, Cause::refused, entry});
+    }
+    return told.lane().never_numbered;
+  };
+  CHECK(count(Delivery::at_least_once) == 4 * 7);  // those that do not say which they are cannot be told apart
+  CHECK(count(Delivery::exactly_once) == 5 * 7);
+}
+
 TEST_CASE("a doubled record is found wherever its second copy lies") {
   auto lane = Told().checkpoint(10).records(1, 10).records(4, 5, 1).lane();
   CHECK(lane.doubled == 2);
