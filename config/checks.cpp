@@ -247,7 +247,8 @@ void check_together(const Settings& settings, const Value& root, Reading& readin
 
   const auto& limit = settings.kafka.rate_limit;
   const auto timeout = std::chrono::duration<double>(settings.kafka.transaction_timeout).count();
-  if (limit != 0 && static_cast<double>(settings.buffer.max_record_bytes) > static_cast<double>(limit) * timeout) {
+  if (reading.problems.empty() && limit != 0 &&
+      static_cast<double>(settings.buffer.max_record_bytes) > static_cast<double>(limit) * timeout) {
     reading.warnings.push_back(
         {place_along(root, {"kafka", "rate_limit"}),
          fmt::format(
