@@ -76,6 +76,9 @@ Result<void> Forwarder::ask(std::stop_token stop) {
 
 Result<void> Forwarder::send(std::stop_token stop) {
   mark_busy();
+  sink_.pace(stop);
+  if (stop.stop_requested()) return {};
+  mark_busy();
   std::uint64_t seen = store_.durable().value();  // before reading, so that no rise is slept through
   auto batch = store_.read(limits(), unproven_ ? &*unproven_ : nullptr);
   if (!batch) {
@@ -110,6 +113,7 @@ Result<void> Forwarder::send(std::stop_token stop) {
 
   std::size_t bytes = 0;
   for (const auto& stored : batch->records) bytes += stored.record.bytes();
+  mark_busy();
   BootTime began = clock_.boottime();
   if (auto committed = sink_.commit(*batch, stop); !committed) {
     certain_ = false;  // it may have landed or not, now or later: only the destination knows
@@ -157,7 +161,9 @@ Result<bool> Forwarder::clear_way(Batch& batch, const Checkpoint& sent, std::sto
     }
     if (obstacles->empty()) return true;
     std::uint64_t aside = 0;
+    std::string why;  // of the first
     for (const auto& obstacle : *obstacles) {
+      mark_busy();  // each is a commit of the store
       if (!obstacle.for_good) {
         leave_out(batch, obstacle.lane, obstacle.sequence);
         waiting_[obstacle.lane] = clock_.boottime() + settings_.lane_wait;
@@ -170,9 +176,12 @@ Result<bool> Forwarder::clear_way(Batch& batch, const Checkpoint& sent, std::sto
         return false;
       }
       ++status_.set_aside;
-      if (++aside == 1) spdlog::error("forwarder: set aside as a dead letter, maybe with others: {}", obstacle.why);
+      if (++aside == 1) why = obstacle.why;
     }
-    if (aside != 0) return false;
+    if (aside != 0) {
+      spdlog::error("forwarder: {} records have no topic and are set aside as dead letters: {}", aside, why);
+      return false;
+    }
     bool moves = batch.after.ledger != sent.ledger || !reaches(sent.delivered, batch.after.delivered);
     if (batch.empty() && !moves) return false;
   }

@@ -37,6 +37,9 @@ class Sink {
   /// `transient`: ask again.
   virtual Result<Standing> resume(std::stop_token stop) = 0;
 
+  /// Before a batch is read: waits as a limit of bytes a second asks for, until a stop or at most half a minute.
+  virtual void pace(std::stop_token) {}
+
   /// Before each commit: looks for what the batch needs. Nothing is begun. Where there are obstacles, they must be taken out
   /// of the batch, and what is left be prepared anew; there may be more of them. `transient`: resume, then go on.
   virtual Result<std::vector<Obstacle>> prepare(const Batch& batch, std::stop_token stop) = 0;
@@ -44,6 +47,7 @@ class Sink {
   /// Takes the batch whole or not at all, together with batch.after. After any error the outcome is unknown: resume()
   /// before anything else. `transient`: resume, then go on. `rejected`: the same, and nothing of it landed because some
   /// record in it will never be taken: it is too large, or invalid. `broken`: end the process.
+  /// (Where readers skip repeats, parts of a batch that failed may have landed, but not a record that was refused.)
   ///
   /// Success is the destination's word, and it may yet break it, even for a part of the batch (KafkaSink says how). So
   /// what was committed stays in the store until proven() or resume() has told that it is there.

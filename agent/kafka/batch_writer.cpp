@@ -1,7 +1,6 @@
 #include "agent/kafka/batch_writer.h"
 
 #include <fmt/format.h>
-#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <optional>
@@ -12,16 +11,8 @@
 namespace penstock {
 namespace {
 
-using std::chrono::milliseconds;
-using std::chrono::steady_clock;
-using namespace std::chrono_literals;
-
-constexpr milliseconds kFirstLook = 10s;  // a topic that is made by asking for it takes a while
-constexpr milliseconds kLook = 1s, kLookAgain = 10s;
-constexpr milliseconds kRefusedMost = 5min;  // each try costs a transaction
-constexpr std::chrono::minutes kTroubleIsOld{10};
-constexpr std::size_t kTroubles = 1'000, kObstacles = 1'000;
-constexpr std::chrono::minutes kRecent{10};
+constexpr std::chrono::seconds kFirstLook{10};  // a topic that is made by asking for it takes a while
+constexpr std::size_t kObstacles = 1'000;
 constexpr std::size_t kLargeKey = 1'024;  // so large that it may be what makes a record too large
 
 }  // namespace
@@ -33,7 +24,8 @@ BatchWriter::BatchWriter(const KafkaSinkSettings& settings, LaneNames lanes, Tem
       topic_template_(std::move(topic)),
       key_template_(std::move(key)),
       partitioner_(std::move(partitioner)),
-      headers_(settings.agent, settings.kafka.headers) {}
+      headers_(settings.agent, settings.kafka.headers),
+      topics_(settings.kafka) {}
 
 Result<BatchWriter> BatchWriter::make(const KafkaSinkSettings& settings, LaneNames lanes) {
   auto topic = Template::parse(settings.kafka.topic);
@@ -45,31 +37,6 @@ Result<BatchWriter> BatchWriter::make(const KafkaSinkSettings& settings, LaneNam
   return BatchWriter(settings, std::move(lanes), std::move(*topic), std::move(*key), std::move(*partitioner));
 }
 
-/// Null: here it is. Else what is wrong with it. An error: nobody answered.
-Result<const BatchWriter::Trouble*> BatchWriter::find(Producer& producer, const std::string& name,
-                                                      Producer::KnownTopic& topic, std::stop_token stop) {
-  auto known = unwritable_.find(name);
-  if (known != unwritable_.end() && steady_clock::now() < known->second.until) return &known->second;
-  if (!producer.knows(name)) {
-    const std::size_t ours = producer.knows(kCheckpointTopic) + producer.knows(kGapTopic);
-    if (producer.topics() >= settings_.kafka.max_topics + ours) {
-      too_many_.why =
-          fmt::format("topic {}: it would be one more than max_topics = {}", name, settings_.kafka.max_topics);
-      too_many_.for_good = true;
-      return &too_many_;
-    }
-  }
-  auto state = TopicState::unreachable;
-  auto found = producer.topic(name, Patience(known == unwritable_.end() ? kFirstLook : kLook, stop), &state);
-  if (found) {
-    topic = *found;
-    return nullptr;
-  }
-  if (state == TopicState::unreachable) return found.error();
-  bool may_set_aside = settings_.kafka.on_topic_error == OnTopicError::dead_letter;
-  return &trouble(name, found.error().what, may_set_aside && state != TopicState::leaderless, kLookAgain);
-}
-
 /// Somebody has asked for it to be tried again, so its topic is, once.
 bool BatchWriter::insists(const StoredRecord& stored) {
   const auto& headers = stored.record.headers;
@@ -78,50 +45,6 @@ bool BatchWriter::insists(const StoredRecord& stored) {
   auto& newest = insisted_[stored.lane];
   if (!is_retry || stored.sequence <= newest) return false;
   newest = stored.sequence;
-  return true;
-}
-
-BatchWriter::Trouble& BatchWriter::trouble(const std::string& topic, std::string why, bool for_good,
-                                           milliseconds wait) {
-  if (unwritable_.size() >= kTroubles) unwritable_.erase(unwritable_.begin());
-  auto& trouble = unwritable_[topic];
-  trouble.why = std::move(why);
-  trouble.for_good = for_good;
-  trouble.until = steady_clock::now() + wait;
-  return trouble;
-}
-
-void BatchWriter::refuse(const std::string& topic, const std::string& why, bool may_set_aside) {
-  auto known = unwritable_.find(topic);
-  auto wait =
-      known == unwritable_.end() ? kLookAgain : std::min(std::max(2 * known->second.wait, kLookAgain), kRefusedMost);
-  bool for_good = may_set_aside && settings_.kafka.on_topic_error == OnTopicError::dead_letter;
-  trouble(topic, fmt::format("topic {}: {}", topic, why), for_good, wait).wait = wait;
-}
-
-void BatchWriter::written() {
-  for (const auto& [topic, partition] : partitions_) unwritable_.erase(topic);
-}
-
-void BatchWriter::forget_troubles() {
-  std::erase_if(unwritable_, [now = steady_clock::now()](const auto& trouble) {
-    return now > trouble.second.until + kTroubleIsOld;
-  });
-}
-
-std::map<std::string, std::string> BatchWriter::unwritable() const {
-  std::map<std::string, std::string> all;
-  for (const auto& [topic, trouble] : unwritable_) all[topic] = trouble.why;
-  return all;
-}
-
-bool BatchWriter::refuse_time(const std::string& topic) {
-  if (topic == kCheckpointTopic || topic == kGapTopic) return false;
-  auto& takes = event_times_[topic];
-  if (takes == EventTime::none) return false;
-  takes = takes == EventTime::any ? EventTime::recent : EventTime::none;
-  spdlog::warn("kafka: topic {} refuses the time of an event as time stamp: {} get that of sending", topic,
-               takes == EventTime::recent ? "records that are not of now" : "all records");
   return true;
 }
 
@@ -140,12 +63,13 @@ Result<std::vector<Obstacle>> BatchWriter::plan(Producer& producer, const Batch&
   places_.reserve(batch.records.size());
   partitions_.clear();
   noted_.clear();
-  forget_troubles();
+  topics_.tidy();
+  const Patience patience(kFirstLook, stop);
   std::vector<Obstacle> obstacles;
   const bool varies = topic_template_.varies_by_record();
   Producer::KnownTopic topic;
-  const Trouble* trouble = nullptr;  // with that topic
-  EventTime times = EventTime::any;  // that it takes
+  const DataTopics::Trouble* trouble = nullptr;  // with that topic
+  auto times = DataTopics::EventTime::any;       // that it takes
   std::optional<Lane> waits;
   for (std::size_t i = 0; i < batch.records.size(); ++i) {
     const auto& stored = batch.records[i];
@@ -156,22 +80,20 @@ Result<std::vector<Obstacle>> BatchWriter::plan(Producer& producer, const Batch&
     if (varies || i == 0 || stored.lane != batch.records[i - 1].lane) {
       topic_template_.expand(fields, topic_text_);
       make_topic_name(topic_text_);
-      auto looked = find(producer, topic_text_, topic, stop);
+      auto looked = topics_.find(producer, topic_text_, topic, patience);
       if (!looked) return looked.error();
       trouble = *looked;
-      auto taken = event_times_.find(topic_text_);
-      times = taken == event_times_.end() ? EventTime::any : taken->second;
+      times = topics_.event_time(topic_text_);
     }
     if (trouble != nullptr && insists(stored)) {
-      if (auto known = unwritable_.find(topic_text_); known != unwritable_.end()) known->second.until = {};
-      auto looked = find(producer, topic_text_, topic, stop);
+      auto looked = topics_.find(producer, topic_text_, topic, patience, true);
       if (!looked) return looked.error();
       trouble = *looked;
     }
     if (trouble != nullptr) {
       obstacles.push_back({stored.lane, stored.sequence, trouble->why, trouble->for_good});
       if (!trouble->for_good) waits = stored.lane;
-      if (obstacles.size() == kObstacles) return obstacles;
+      if (obstacles.size() == kObstacles || patience.over()) return obstacles;  // of the rest the next plan tells
       continue;
     }
     key_template_.expand(fields, key_text_);
@@ -180,7 +102,7 @@ Result<std::vector<Obstacle>> BatchWriter::plan(Producer& producer, const Batch&
   }
   if (!obstacles.empty()) return obstacles;
   if (!batch.gaps.empty()) {
-    auto found = producer.topic(kGapTopic, Patience(kFirstLook, stop));
+    auto found = producer.topic(kGapTopic, Patience(kFirstLook, std::move(stop)));
     if (!found) return found.error();
     gaps_ = {found->handle, partitioner_.choose(settings_.agent, found->partitions)};
     note(kGapTopic, gaps_);
@@ -191,10 +113,6 @@ Result<std::vector<Obstacle>> BatchWriter::plan(Producer& producer, const Batch&
 
 Result<void> BatchWriter::write(Producer& producer, const Batch& batch, WallTime now, const Patience& patience) {
   std::size_t number = 0;
-  auto may_carry = [&](WallTime event, EventTime times) {
-    auto distance = event > now ? event - now : now - event;
-    return times == EventTime::any || (times == EventTime::recent && distance <= kRecent);
-  };
   auto produce = [&](Producer::Message& message, const Place& place) -> Result<void> {
     message.topic = place.topic;
     message.partition = place.partition;
@@ -211,7 +129,7 @@ Result<void> BatchWriter::write(Producer& producer, const Batch& batch, WallTime
     message.key = key_text_;
     message.value = record.payload;
     const Place& place = places_[number];
-    if (may_carry(record.time, place.times)) {
+    if (DataTopics::takes(place.times, record.time, now)) {
       message.timestamp = kafka_timestamp(record.time, now, settings_.kafka.timestamp);
     }
     message.headers = &headers_.write(stored, lane);

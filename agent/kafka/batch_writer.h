@@ -2,13 +2,9 @@
 // transaction begins: so that none stays open while a topic is waited for, and so that the checkpoint, which goes first,
 // can say where the rest will be. write() produces them.
 //
-// It remembers what it has learnt of topics: which cannot be written to now, and which refuse the time of an event as
-// Kafka's time stamp.
-//
 // One thread.
 #pragma once
 
-#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -16,6 +12,7 @@
 #include <vector>
 
 #include "agent/forward/sink.h"
+#include "agent/kafka/data_topics.h"
 #include "agent/kafka/headers.h"
 #include "agent/kafka/partitioner.h"
 #include "agent/kafka/producer.h"
@@ -39,14 +36,8 @@ class BatchWriter {
   bool is_planned(const Batch& batch) const { return planned_ && places_.size() == batch.records.size(); }
   /// Where it will be written, each once; our own topics, but for the checkpoint's, too.
   const std::vector<TopicPartition>& partitions() const { return partitions_; }
-  /// What was planned is in Kafka.
-  void written();
-  /// The brokers have refused what was written there, and why. `may_set_aside`: if so configured.
-  void refuse(const std::string& topic, const std::string& why, bool may_set_aside = true);
-  /// Topics that cannot be written to, and why: as far as it is known.
-  std::map<std::string, std::string> unwritable() const;
-  /// The brokers have refused a time stamp there. False: it was the time of sending.
-  bool refuse_time(const std::string& topic);
+  DataTopics& topics() { return topics_; }
+  const DataTopics& topics() const { return topics_; }
 
   /// The records and gap records of the batch that was planned, numbered from 1. `rejected`: one will never be taken.
   Result<void> write(Producer& producer, const Batch& batch, WallTime now, const Patience& patience);
@@ -56,23 +47,12 @@ class BatchWriter {
  private:
   BatchWriter(const KafkaSinkSettings& settings, LaneNames lanes, Template topic, Template key,
               Partitioner partitioner);
-  enum class EventTime { any, recent, none };
   struct Place {
     rd_kafka_topic_s* topic = nullptr;
     std::int32_t partition = 0;
-    EventTime times = EventTime::any;  // that it takes as Kafka's time stamp
-  };
-  struct Trouble {
-    std::string why;
-    bool for_good = false;
-    std::chrono::steady_clock::time_point until;  // not tried again before
-    std::chrono::milliseconds wait{0};            // since what was written was refused last
+    DataTopics::EventTime times = DataTopics::EventTime::any;  // that it takes
   };
   bool insists(const StoredRecord& stored);
-  Result<const Trouble*> find(Producer& producer, const std::string& name, Producer::KnownTopic& topic,
-                              std::stop_token stop);
-  Trouble& trouble(const std::string& topic, std::string why, bool for_good, std::chrono::milliseconds wait);
-  void forget_troubles();
   void note(const std::string& topic, const Place& place);
   const std::string& lane_name(Lane lane);
 
@@ -82,10 +62,8 @@ class BatchWriter {
   Partitioner partitioner_;
   HeaderWriter headers_;
   std::map<Lane, std::string> lane_names_;
-  std::map<std::string, Trouble> unwritable_;
-  Trouble too_many_;
-  std::map<Lane, Sequence> insisted_;             // the newest retry that was tried though its topic was in trouble
-  std::map<std::string, EventTime> event_times_;  // of topics that do not take any
+  DataTopics topics_;
+  std::map<Lane, Sequence> insisted_;  // the newest retry that was tried though its topic was in trouble
   std::string topic_text_, key_text_;
 
   // of the batch that was planned

@@ -57,7 +57,7 @@ struct KafkaSink::Inside {
         pace(given.kafka.rate_limit) {}
 
   Result<Standing> resume(const Patience& patience);
-  Result<void> wait_for_rate(std::stop_token stop);
+  void wait_for_rate(std::stop_token stop);
   Result<void> transact(const Batch& batch, const Patience& patience);
   Result<void> send(const Batch& batch, const Patience& patience);
   std::string checkpoint_for(const Batch& batch, WallTime now) const;
@@ -71,8 +71,7 @@ struct KafkaSink::Inside {
   Result<void> flush(const Batch& batch, const Patience& patience);
   std::chrono::milliseconds transaction_timeout() const { return settings.kafka.transaction_timeout; }
 
-  template <class Result>
-  void tell(const Result& result);
+  void tell(bool ok, std::string error);
 
   const KafkaSinkSettings settings;
   const bool exactly_once;
@@ -83,14 +82,14 @@ struct KafkaSink::Inside {
   TwinLookout lookout;
   Pace pace;
 
-  std::shared_ptr<Producer> producer;      // none: resume makes one
-  std::shared_ptr<SharedClient> reader;    // reads uncommitted, while there are partitions to look at
-  bool ready = false;                      // it was initialised and the checkpoint read
-  bool verified = false;                   // our own topics are what they must be
-  std::unique_ptr<ReadBack> read_back;     // that is not yet at its end
-  Window window;                           // exactly_once
-  std::optional<Checkpoint> acknowledged;  // at_least_once: by all of Kafka, and not yet told
-  NewestCheckpoint newest;                 // that Kafka has of us, or may have
+  std::shared_ptr<Producer> producer;    // none: resume makes one
+  std::shared_ptr<SharedClient> reader;  // reads uncommitted, while there are partitions to look at
+  bool ready = false;                    // it was initialised and the checkpoint read
+  bool verified = false;                 // our own topics are what they must be
+  std::unique_ptr<ReadBack> read_back;   // that is not yet at its end
+  Window window;
+  NewestCheckpoint newest;    // that Kafka has of us, or may have
+  std::string failed_commit;  // why the last one did; empty: it did not
 
   std::atomic<const char*> doing{""};
   mutable std::mutex mutex;
@@ -111,7 +110,7 @@ Result<std::unique_ptr<KafkaSink>> KafkaSink::open(const KafkaSinkSettings& sett
 
 Result<Standing> KafkaSink::resume(std::stop_token stop) {
   auto standing = inside_->resume(Patience(inside_->transaction_timeout(), std::move(stop)));
-  inside_->tell(standing);
+  inside_->tell(standing.ok(), standing ? "" : standing.error().what);
   return standing;
 }
 
@@ -119,15 +118,17 @@ Result<std::vector<Obstacle>> KafkaSink::prepare(const Batch& batch, std::stop_t
   if (!inside_->ready) return transient("prepare without resume");
   inside_->doing = "looking up topics";
   auto planned = inside_->writer.plan(*inside_->producer, batch, std::move(stop));
-  inside_->tell(planned);
+  inside_->tell(planned.ok(), planned ? "" : planned.error().what);
   if (!planned) inside_->distrust();
   return planned;
 }
 
+void KafkaSink::pace(std::stop_token stop) { inside_->wait_for_rate(std::move(stop)); }
+
 Result<void> KafkaSink::commit(const Batch& batch, std::stop_token stop) {
-  if (auto waited = inside_->wait_for_rate(stop); !waited) return waited;
   auto committed = inside_->transact(batch, Patience(inside_->transaction_timeout(), std::move(stop)));
-  inside_->tell(committed);
+  inside_->failed_commit = committed ? "" : committed.error().what;
+  inside_->tell(committed.ok(), inside_->failed_commit);
   if (!committed) inside_->distrust();
   return committed;
 }
@@ -155,14 +156,19 @@ KafkaSinkStatus KafkaSink::status() const {
   return status;
 }
 
-template <class Result>
-void KafkaSink::Inside::tell(const Result& result) {
+/// What a transaction has met last stays wrong until one succeeds: that the brokers answer questions meanwhile mends nothing.
+void KafkaSink::Inside::tell(bool ok, std::string error) {
   doing = "";
+  if (error.empty()) {
+    error = failed_commit;
+  } else if (!failed_commit.empty() && error != failed_commit) {
+    error += fmt::format(" (the last transaction: {})", failed_commit);
+  }
   auto complaint = producer ? producer->complaint() : std::string();
   std::lock_guard lock(mutex);
-  status.connected = result.ok();
-  status.error = result.ok() ? std::string() : result.error().what;
-  status.topics = writer.unwritable();
+  status.connected = ok;
+  status.error = std::move(error);
+  status.topics = writer.topics().unwritable();
   if (!complaint.empty()) status.librdkafka = std::move(complaint);
 }
 
@@ -189,7 +195,7 @@ Result<Standing> KafkaSink::Inside::resume(const Patience& patience) {
     ++status.producers;
   }
   // First this: from now on no transaction of an earlier producer can land. Only then is what we read the last word.
-  if (exactly_once && !producer->initialised()) {
+  if (!producer->initialised()) {
     doing = "init_transactions";
     auto initialised = producer->initialise(patience);
     if (!initialised) {
@@ -214,7 +220,6 @@ Result<Standing> KafkaSink::Inside::resume(const Patience& patience) {
     distrust();  // the next try begins with init_transactions, which waits for the broker and can be stopped
     return found.error();
   }
-  acknowledged.reset();
   window.begin(std::move(found->since));
   for (const auto& [partition, end] : found->ends) {
     if (partition.first != kCheckpointTopic) window.clean(partition, end);
@@ -230,7 +235,7 @@ Result<Standing> KafkaSink::Inside::resume(const Patience& patience) {
 Result<void> KafkaSink::Inside::clean(const Patience& patience) {
   std::vector<TopicPartition> strange;
   for (const auto& partition : writer.partitions()) {
-    if (!window.is_clean(partition)) strange.push_back(partition);
+    if (exactly_once && !window.is_clean(partition)) strange.push_back(partition);
   }
   if (strange.empty()) {
     reader.reset();
@@ -248,30 +253,23 @@ Result<void> KafkaSink::Inside::clean(const Patience& patience) {
 }
 
 /// Never while a transaction is open. What is not waited for now is the next one's to wait for.
-Result<void> KafkaSink::Inside::wait_for_rate(std::stop_token stop) {
+void KafkaSink::Inside::wait_for_rate(std::stop_token stop) {
+  if (settings.kafka.rate_limit == 0) return;
   auto wait = pace.wait(settings.wire->carried().sent, clock.boottime());
-  if (wait == BootTime::zero()) return {};
+  if (wait == BootTime::zero()) return;
   doing = "waiting for rate_limit";
-  bool slept = clock.sleep(std::min<BootTime>(wait, transaction_timeout() / 2), std::move(stop));
+  clock.sleep(wait, std::move(stop));
   doing = "";
-  if (!slept) return transient("stopped while waiting for rate_limit");
-  return {};
 }
 
 Result<void> KafkaSink::Inside::transact(const Batch& batch, const Patience& patience) {
   if (!ready || !writer.is_planned(batch)) return transient("commit without resume and prepare");
-  if (exactly_once) {
-    if (auto cleaned = clean(patience); !cleaned) return cleaned;
-  }
+  if (auto cleaned = clean(patience); !cleaned) return cleaned;
   auto sent = send(batch, patience);
   if (!sent) return learn_from(sent.error());
-  writer.written();
-  if (exactly_once) {
-    window.committed(batch.after, batch.islands, producer->written());
-  } else {
-    acknowledged = batch.after;
-    reader.reset();
-  }
+  writer.topics().written(writer.partitions());
+  // Without transactions what is acknowledged is there: nothing has to be proven.
+  window.committed(batch.after, batch.islands, exactly_once ? producer->written() : Offsets());
   std::lock_guard lock(mutex);
   ++status.transactions;
   status.records += batch.records.size();
@@ -282,27 +280,26 @@ Result<void> KafkaSink::Inside::transact(const Batch& batch, const Patience& pat
 /// What the failure of a transaction says of topics. A time stamp that is refused is no fault of its record: it is mended by
 /// sending once more, or else by whoever sets the clocks.
 Error KafkaSink::Inside::learn_from(const Error& error) {
-  for (const auto& [topic, why] : producer->refused_topics()) writer.refuse(topic, why);
+  for (const auto& [topic, why] : producer->refused_topics()) writer.topics().refuse(topic, why);
   std::string what = error.what;
   for (const auto& topic : producer->refused_times()) {
-    if (writer.refuse_time(topic)) continue;
+    if (writer.topics().refuse_time(topic)) continue;
     what = fmt::format(
         "topic {} refuses even the present time as time stamp: the clock of the brokers or of this machine is wrong",
         topic);
-    if (topic != kCheckpointTopic && topic != kGapTopic) writer.refuse(topic, what, false);
+    if (topic != kCheckpointTopic && topic != kGapTopic) writer.topics().refuse(topic, what, false);
   }
   return {error.fault, what};
 }
 
 /// What the checkpoint that goes with the batch says.
 std::string KafkaSink::Inside::checkpoint_for(const Batch& batch, WallTime now) const {
-  if (exactly_once) {
-    return encode_checkpoint(batch.after, window.note(batch.base, writer.partitions()), settings.agent, now);
-  }
   Checkpoint checkpoint = batch.after;
-  checkpoint.sent = std::exchange(checkpoint.delivered, batch.base.delivered);
-  checkpoint.ledger = batch.base.ledger;
-  return encode_checkpoint(checkpoint, {batch.base.delivered, batch.base.ledger, {}}, settings.agent, now);
+  if (!exactly_once) {  // nothing holds the two together
+    checkpoint.sent = std::exchange(checkpoint.delivered, batch.base.delivered);
+    checkpoint.ledger = batch.base.ledger;
+  }
+  return encode_checkpoint(checkpoint, window.note(batch.base, writer.partitions()), settings.agent, now);
 }
 
 Result<void> KafkaSink::Inside::produce_checkpoint(std::string value, const Patience& patience) {
@@ -320,8 +317,8 @@ Result<void> KafkaSink::Inside::produce_checkpoint(std::string value, const Pati
 /// At_least_once the newest checkpoint speaks of what was acknowledged before its batch. No harm if this one gets lost.
 void KafkaSink::Inside::close(const Checkpoint& proven, const Patience& patience) {
   if (exactly_once || !ready) return;
-  producer->begin_batch();
-  auto value = encode_checkpoint(proven, {proven.delivered, proven.ledger, {}}, settings.agent, clock.wall());
+  if (!producer->begin()) return;
+  auto value = encode_checkpoint(proven, window.note(proven, {}), settings.agent, clock.wall());
   if (auto produced = produce_checkpoint(std::move(value), patience); !produced) return;
   if (!producer->flush(patience)) spdlog::debug("kafka: the closing checkpoint is not acknowledged yet");
 }
@@ -345,11 +342,7 @@ Result<void> KafkaSink::Inside::flush(const Batch& batch, const Patience& patien
 Result<void> KafkaSink::Inside::send(const Batch& batch, const Patience& patience) {
   doing = "looking up topics";
   if (auto own = producer->topic(kCheckpointTopic, Patience(kTopicPatience, patience.stop())); !own) return own.error();
-  if (exactly_once) {
-    if (auto begun = producer->begin(); !begun) return begun;
-  } else {
-    producer->begin_batch();
-  }
+  if (auto begun = producer->begin(); !begun) return begun;
   doing = "produce";
   const WallTime now = clock.wall();
   if (auto produced = produce_checkpoint(checkpoint_for(batch, now), patience); !produced) {
@@ -363,11 +356,8 @@ Result<void> KafkaSink::Inside::send(const Batch& batch, const Patience& patienc
   }
   if (auto written = writer.write(*producer, batch, now, patience); !written) return written;
   if (auto flushed = flush(batch, patience); !flushed) return flushed;
-  if (exactly_once) {
-    doing = "commit_transaction";
-    if (auto committed = Producer::commit(producer, patience); !committed) return committed;
-  }
-
+  doing = "commit_transaction";
+  if (auto committed = Producer::commit(producer, patience); !committed) return committed;
   auto last = producer->written();
   if (auto place = last.find({kCheckpointTopic, newest.partition}); place != last.end()) {
     notes.set(kPlaceNote, place_text({newest.partition, place->second}));
@@ -376,7 +366,6 @@ Result<void> KafkaSink::Inside::send(const Batch& batch, const Patience& patienc
 }
 
 std::optional<Checkpoint> KafkaSink::Inside::proven() {
-  if (!exactly_once) return std::exchange(acknowledged, std::nullopt);
   if (!ready || !window.unproven()) return std::nullopt;
   return window.prove(producer->stable(window.asked(), kProofPatience));
 }

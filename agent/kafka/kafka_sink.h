@@ -6,7 +6,8 @@
 // Every failure is answered alike: the producer is thrown away, and resume() makes a new one, whose init_transactions
 // ends whatever the old one (or a second agent with our id) had begun, and then reads where Kafka stands. So nothing
 // needs to be known about a failed commit, neither whether it landed nor which class of error it was. It costs a
-// reconnect where an abort could have done; on a link where commits fail, the connection is gone as a rule.
+// reconnect where an abort could have done; on a link where commits fail, the connection is gone as a rule. (It aborts
+// before it is thrown away, as far as that goes in a moment, but nothing rests on it: Producer::give_up.)
 //
 // As init_transactions fences whoever uses our id, TwinLookout looks first whether that is another living agent.
 //
@@ -53,7 +54,7 @@ namespace penstock {
 struct KafkaSinkStatus {
   bool connected = false;                     // the last call succeeded
   std::string doing;                          // the step that is under way: what is waited for; empty: none
-  std::string error;                          // what is wrong now; empty when nothing is
+  std::string error;                          // what is wrong: of a transaction, until one succeeds; empty: nothing
   std::string librdkafka;                     // its last own complaint, about a broker as a rule; may be old
   std::map<std::string, std::string> topics;  // that cannot be written to now, and why: their lanes wait
   std::uint64_t transactions = 0, records = 0, gaps = 0, producers = 0;  // since the start
@@ -74,10 +75,11 @@ class KafkaSink final : public Sink {
 
   /// At most one transaction timeout, then `transient`; a stop ends it within about a second.
   Result<Standing> resume(std::stop_token stop) override;
-  /// At most ten seconds for each topic that has never been seen, as a rule one.
+  /// As kafka.rate_limit says: Pace.
+  void pace(std::stop_token stop) override;
+  /// At most about fifteen seconds, for topics that have never been seen.
   Result<std::vector<Obstacle>> prepare(const Batch& batch, std::stop_token stop) override;
-  /// At most one transaction timeout and some; before it begins up to half of one more, while kafka.rate_limit says so. A
-  /// stop ends it within about a second, with the outcome unknown.
+  /// At most one transaction timeout and some; a stop ends it within about a second, with the outcome unknown.
   Result<void> commit(const Batch& batch, std::stop_token stop) override;
   /// Within a second.
   std::optional<Checkpoint> proven(std::stop_token stop) override;

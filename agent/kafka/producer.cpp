@@ -67,8 +67,8 @@ Result<std::shared_ptr<Producer>> Producer::open(const KafkaSinkSettings& settin
     p->failed_number_ = number;
     p->failure_ = {is_of_the_record(error) ? Fault::rejected : Fault::transient, rd_kafka_err2str(error)};
   };
-  bool exactly_once = settings.kafka.delivery == Delivery::exactly_once;
-  auto role = exactly_once ? Role::transactional_producer : Role::idempotent_producer;
+  producer->transactional_ = settings.kafka.delivery == Delivery::exactly_once;
+  auto role = producer->transactional_ ? Role::transactional_producer : Role::idempotent_producer;
   auto client = open_client(role, settings, producer->events_);
   if (!client) return client.error();
   producer->client_ = std::move(*client);
@@ -120,7 +120,7 @@ std::string Producer::fatal_text() const {
 /// to whoever would begin another one. So it tells of partitions that could not be made part of it; which these are,
 /// librdkafka only logs ("... add partition "topic" [0] to transaction: ...").
 Error Producer::failure() {
-  if (!dragged_ || !initialised_) return failure_;
+  if (!dragged_ || !transactional_) return failure_;
   auto* error = rd_kafka_begin_transaction(client_.get());
   if (error == nullptr || !rd_kafka_error_txn_requires_abort(error)) {
     if (error != nullptr) rd_kafka_error_destroy(error);
@@ -141,6 +141,7 @@ Error Producer::failure() {
 }
 
 Result<void> Producer::initialise(const Patience& patience) {
+  if (!transactional_) return {};
   // Resumable: a call that timed out goes on with the next one.
   while (true) {
     rd_kafka_error_t* error = rd_kafka_init_transactions(client_.get(), patience.slice_ms());
@@ -158,17 +159,14 @@ Result<void> Producer::initialise(const Patience& patience) {
   return {};
 }
 
-void Producer::begin_batch() {
+Result<void> Producer::begin() {
   failed_number_.reset();
   dragged_ = false;
   written_.clear();
   refused_topics_.clear();
   refused_times_.clear();
   events_.forget();
-}
-
-Result<void> Producer::begin() {
-  begin_batch();
+  if (!transactional_) return {};
   if (auto* error = rd_kafka_begin_transaction(client_.get())) {
     return transient(fmt::format("begin_transaction: {}", text_of(error)));
   }
@@ -259,6 +257,7 @@ std::string Producer::ailing(const std::vector<TopicPartition>& partitions, cons
 }
 
 Result<void> Producer::commit(const std::shared_ptr<Producer>& producer, const Patience& patience) {
+  if (!producer->transactional_) return {};
   // -1, "the remaining transaction time", as librdkafka asks for: a shorter time would turn into an abort. So a stop cannot
   // end the call; it leaves the call behind, in a thread of its own.
   auto call = std::make_shared<CommitCall>();
@@ -290,11 +289,12 @@ Result<void> Producer::commit(const std::shared_ptr<Producer>& producer, const P
 // librdkafka 2.0.2 ends the process (an assertion in its handler of AddPartitionsToTxn) if it is destroyed at the very instant
 // at which it would make partitions part of a transaction, a millisecond after the first message. Once it aborts, it does not.
 void Producer::give_up() {
-  if (!initialised_) return;
+  if (!transactional_ || !initialised_) return;
   if (auto* error = rd_kafka_abort_transaction(client_.get(), 200)) rd_kafka_error_destroy(error);
 }
 
 Result<void> Producer::abort(const Patience& patience) {
+  if (!transactional_) return {};
   // Resumable, as init_transactions.
   while (auto* error = rd_kafka_abort_transaction(client_.get(), patience.slice_ms() * 5)) {
     bool again = rd_kafka_error_is_retriable(error) && !rd_kafka_error_is_fatal(error);

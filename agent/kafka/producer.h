@@ -29,10 +29,12 @@ class Producer {
   /// As settings.kafka.delivery says: transactional for exactly_once.
   static Result<std::shared_ptr<Producer>> open(const KafkaSinkSettings& settings);
 
+  /// Of an idempotent one initialise(), commit() and abort() have nothing to do, and begin() only forgets what became of the messages before.
+
   /// init_transactions: ends what earlier producers of this id have begun, and fences them. `transient` when patience
   /// ended: call again. Any other failure: `rejected`, and this producer is of no more use.
   Result<void> initialise(const Patience& patience);
-  bool initialised() const { return initialised_; }
+  bool initialised() const { return initialised_ || !transactional_; }
 
   struct KnownTopic {
     rd_kafka_topic_s* handle = nullptr;
@@ -45,8 +47,6 @@ class Producer {
   std::size_t topics() const { return topics_.size(); }
 
   Result<void> begin();
-  /// An idempotent one's begin: forgets what became of the messages before.
-  void begin_batch();
 
   /// One message of the batch, or the open transaction; copied. `number` is given back by failed_number. Waits while the queue is full.
   struct Message {
@@ -105,7 +105,7 @@ class Producer {
     std::chrono::steady_clock::time_point when;
   };
   std::unordered_map<std::string, LookedUp> topics_;  // gone before the client
-  bool initialised_ = false;
+  bool transactional_ = true, initialised_ = false;
   std::optional<std::size_t> failed_number_;
   bool dragged_ = false;  // what failed is known only by what it dragged along
   Error failure_;

@@ -13,7 +13,7 @@ namespace penstock {
 namespace {
 
 constexpr double kMicroseconds = 1e6;
-constexpr BootTime kBurst = std::chrono::seconds(1);
+constexpr BootTime kBurst = std::chrono::seconds(1), kLongest = std::chrono::seconds(15);
 
 Wire::Bytes carried_by(int socket) {
   tcp_info info{};  // an older kernel fills in less of it
@@ -59,7 +59,7 @@ BootTime Pace::wait(std::uint64_t sent, BootTime now) {
   const double took = kMicroseconds * static_cast<double>(sent - sent_) / bytes_per_second_;
   sent_ = sent;
   paid_until_ = std::max(paid_until_ + BootTime(static_cast<std::int64_t>(took)), now);
-  return std::max(paid_until_ - now - kBurst, BootTime::zero());
+  return std::clamp(paid_until_ - now - kBurst, BootTime::zero(), kLongest);
 }
 
 }  // namespace penstock

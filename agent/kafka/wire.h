@@ -49,7 +49,7 @@ class Pace {
   explicit Pace(std::uint64_t bytes_per_second) : bytes_per_second_(static_cast<double>(bytes_per_second)) {}
 
   /// To be asked before anything is sent, with the bytes sent in all so far: how long to wait, so that on average it is no
-  /// more than the limit. A second's worth may go at once.
+  /// more than the limit. A second's worth may go at once. At most fifteen seconds, then ask again.
   BootTime wait(std::uint64_t sent, BootTime now);
 
  private:

@@ -30,7 +30,7 @@ class Checkpoints {
   void write(const std::string& agent, int count, const std::string& value) {
     auto topic = producer_->topic(kCheckpointTopic, Patience(10s, {}));
     REQUIRE(topic);
-    producer_->begin_batch();
+    REQUIRE(producer_->begin());
     Producer::Message message;
     message.topic = topic->handle;
     message.partition = kPartition;

@@ -282,8 +282,7 @@ TEST_CASE("from exactly_once to at_least_once and back nothing is left out", "[k
   CHECK(checkpoint->sent == second.after.delivered);
 }
 
-TEST_CASE("with a rate limit a transaction begins only when what was sent is within it, readers' bytes too",
-          "[kafka]") {
+TEST_CASE("with a rate limit the next batch is read when what was sent is within it, readers' bytes too", "[kafka]") {
   SinkOnMock test;
   constexpr std::uint64_t kLimit = 1 << 20;
   test.settings.kafka.rate_limit = kLimit;
@@ -292,11 +291,12 @@ TEST_CASE("with a rate limit a transaction begins only when what was sent is wit
   test.resume(*sink);
   CHECK(sink->status().sent_bytes > 0);
   CHECK(sink->status().received_bytes > 0);
+  sink->pace({});
   test.commit(*sink, test.maker.next(2, 900'000));  // a burst, and more
   const auto sent = sink->status().sent_bytes;
   CHECK(sent > 1'800'000);
   const auto before = test.clock.boottime();
-  test.commit(*sink, test.maker.next(1));
+  sink->pace({});
   const auto waited = test.clock.boottime() - before;
   const auto owed = BootTime(sent * 1'000'000 / kLimit) - 1s;
   INFO("waited " << waited.count() << " us, owed " << owed.count() << " us, sent " << sent);
@@ -304,22 +304,26 @@ TEST_CASE("with a rate limit a transaction begins only when what was sent is wit
   CHECK(waited >= owed - 10ms);  // for what was sent before the first of the two
 }
 
-TEST_CASE("a wait for the rate is no longer than half a transaction timeout, and ends at a stop with nothing begun",
-          "[kafka]") {
+TEST_CASE("what a transaction has met stays in the status until one succeeds", "[kafka]") {
   SinkOnMock test;
-  test.settings.kafka.rate_limit = 14 << 10;
-  test.settings.kafka.properties["compression.codec"] = "none";
   auto sink = test.open();
   test.resume(*sink);
-  test.commit(*sink, test.maker.next(1, 60'000));
-  const auto before = test.clock.boottime();
-  test.commit(*sink, test.maker.next(1, 60'000));
-  CHECK(test.clock.boottime() - before == 2'500ms);
+  test.commit(*sink, test.maker.next(1));
+  CHECK(sink->status().error == "");
   auto batch = test.maker.next(1);
-  REQUIRE(sink->prepare(batch, {}));
-  test.stop.request_stop();
-  CHECK(has(what_of(sink->commit(batch, test.stop.get_token())), "stopped while waiting for rate_limit"));
-  CHECK(test.values("penstock.telemetry").size() == 2);
+  test.cluster->fail_next(MockCluster::Request::produce, {10});
+  auto failed = send(*sink, batch);
+  REQUIRE(!failed);
+  test.resume(*sink);
+  CHECK(sink->status().connected);
+  CHECK(sink->status().error == failed.error().what);
+  test.cluster->set_down(1);
+  REQUIRE(!sink->resume({}));
+  CHECK(has(sink->status().error, " (the last transaction: " + failed.error().what + ")"));
+  test.cluster->set_up(1);
+  REQUIRE(wait_until([&] { return sink->resume({}).ok(); }));
+  test.commit(*sink, batch);
+  CHECK(sink->status().error == "");
 }
 
 TEST_CASE("a record that Kafka refuses is named by lane and sequence", "[kafka]") {
