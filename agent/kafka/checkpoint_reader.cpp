@@ -16,8 +16,8 @@
 namespace penstock {
 namespace {
 
-constexpr std::int64_t kFirstBlock = 256;  // records from the end that are read first; then so many times as many
-constexpr std::int64_t kGrowth = 4;
+// Records that are read at once: a few at first, then so many times as many, up to what is enough to be quick.
+constexpr std::int64_t kFirstBlock = 256, kGrowth = 4, kLargestBlock = 1 << 20;
 
 }  // namespace
 
@@ -82,18 +82,6 @@ class CheckpointReader::Scan {
     return found;
   }
 
-  /// The same from the end: growing parts, until something is found or the beginning is reached.
-  Result<std::optional<RawCheckpoint>> newest_from_the_end(std::int32_t partition, const PartitionEnds& whole,
-                                                           const Patience& patience) {
-    std::int64_t end = whole.end;
-    for (std::int64_t suffix = kFirstBlock;; suffix *= kGrowth) {
-      PartitionEnds part{suffix >= whole.end - whole.first ? whole.first : whole.end - suffix, end};
-      auto found = newest(partition, part, patience);
-      if (!found || *found || part.first == whole.first) return found;
-      end = part.first;
-    }
-  }
-
   ClientEvents events;  // for who has a client of its own
   Client own;
 
@@ -133,7 +121,7 @@ Result<std::optional<RawCheckpoint>> CheckpointReader::newest(std::int32_t parti
   auto whole = query_ends(uncommitted_, kCheckpointTopic, expected, patience);
   if (!whole) return whole.error();
   auto believed = hint && hint->partition == expected ? std::optional(hint->offset) : std::nullopt;
-  auto found = newest_of(expected, *whole, believed, patience);
+  auto found = newest_in(*all_, search_.regions_[expected], expected, *whole, believed, patience);
   if (!found || *found) return found;
 
   // Not where it was last, nor where it belongs; or else the number of partitions was changed.
@@ -147,29 +135,34 @@ Result<std::optional<RawCheckpoint>> CheckpointReader::newest(std::int32_t parti
   auto ends = query_ends(uncommitted_, kCheckpointTopic, others, patience);
   if (!ends) return ends.error();
   for (std::size_t i = 0; i < others.size(); ++i) {
-    auto elsewhere = newest_of(others[i], (*ends)[i], {}, patience);
+    auto elsewhere = newest_in(*all_, search_.regions_[others[i]], others[i], (*ends)[i], {}, patience);
     if (!elsewhere) return elsewhere.error();
     if (*elsewhere && (!*found || (*elsewhere)->time > (*found)->time)) found = elsewhere;
   }
   return found;
 }
 
-/// Reads what has been added since, and if there is none of ours, what lies before what was read, in growing blocks.
-Result<std::optional<RawCheckpoint>> CheckpointReader::newest_of(std::int32_t partition, const PartitionEnds& whole,
+/// The newest record of ours in `whole`: of what was added since the region was read, or if there is none and there was none
+/// before, of what lies before it, block by block.
+Result<std::optional<RawCheckpoint>> CheckpointReader::newest_in(Scan& scan, CheckpointSearch::Region& region,
+                                                                 std::int32_t partition, const PartitionEnds& whole,
                                                                  std::optional<std::int64_t> hint,
                                                                  const Patience& patience) {
-  auto& region = search_.regions_[partition];
+  const bool led = hint && *hint >= whole.first && *hint < whole.end;
+  const std::int64_t start = led ? *hint : whole.end;
   bool is_of_another = region.high > whole.end || (region.newest && region.newest->place.offset < whole.first);
-  if (region.block == 0 || is_of_another) {  // also when the topic was made anew
-    bool leads_there = hint && *hint >= whole.first && *hint < whole.end;
+  // A hint that lies ahead saves reading what others have added meanwhile.
+  if (region.block == 0 || is_of_another || (led && start >= region.high)) {
     region = {};
-    region.low = region.high = leads_there ? *hint : whole.end;
+    region.low = region.high = start;
     region.block = kFirstBlock;
   }
   auto read_block = [&](std::int64_t from, std::int64_t end) {
-    auto found = all_->newest(partition, {from, end}, patience);
+    auto found = scan.newest(partition, {from, end}, patience);
     if (found && *found) region.newest = *found;
-    region.block = found ? region.block * kGrowth : std::max(kFirstBlock, region.block / kGrowth);
+    // After a failure fewer, so that something comes of the next try.
+    region.block =
+        found ? std::min(region.block * kGrowth, kLargestBlock) : std::max(kFirstBlock, region.block / kGrowth);
     return found;
   };
   region.high = std::max(region.high, whole.first);
@@ -205,7 +198,8 @@ Result<std::optional<RawCheckpoint>> CheckpointReader::newest_committed_before(c
   if (!scan) return scan.error();
   auto whole = query_ends(uncommitted_, kCheckpointTopic, place.partition, patience);
   if (!whole) return whole.error();
-  return (*scan)->newest_from_the_end(place.partition, {whole->first, place.offset}, patience);
+  CheckpointSearch::Region region;
+  return newest_in(**scan, region, place.partition, {whole->first, place.offset}, {}, patience);
 }
 
 }  // namespace penstock

@@ -68,8 +68,9 @@ class CheckpointReader {
  private:
   class Scan;
   Result<Scan*> committed();
-  Result<std::optional<RawCheckpoint>> newest_of(std::int32_t partition, const PartitionEnds& whole,
-                                                 std::optional<std::int64_t> hint, const Patience& patience);
+  static Result<std::optional<RawCheckpoint>> newest_in(Scan& scan, CheckpointSearch::Region& region,
+                                                        std::int32_t partition, const PartitionEnds& whole,
+                                                        std::optional<std::int64_t> hint, const Patience& patience);
 
   const KafkaSinkSettings& settings_;
   const std::shared_ptr<SharedClient> uncommitted_;

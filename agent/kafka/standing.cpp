@@ -97,6 +97,26 @@ Result<Checkpoint> understand(const RawCheckpoint& raw, const std::string& agent
                   raw.place.offset, raw.place.partition, kCheckpointTopic, checkpoint.error().what));
 }
 
+struct NewestOfOurs {
+  RawCheckpoint raw;
+  Checkpoint checkpoint;
+  std::optional<WindowNote> window;
+};
+
+/// Nothing: there is none.
+Result<std::optional<NewestOfOurs>> read_newest(const StandingQuestion& question, CheckpointReader& checkpoints,
+                                                const Patience& patience) {
+  question.doing("reading the checkpoint");
+  auto raw = checkpoints.newest(question.partitions, question.expected, question.hint, patience);
+  if (!raw) return raw.error();
+  if (!*raw || !(*raw)->value) return std::optional<NewestOfOurs>();
+  auto checkpoint = understand(**raw, question.settings.agent);
+  if (!checkpoint) return checkpoint.error();
+  auto window = decode_window(*(*raw)->value);
+  if (!window) return transient(window.error().what);
+  return std::optional(NewestOfOurs{std::move(**raw), std::move(*checkpoint), std::move(*window)});
+}
+
 /// Where Kafka stands by its own word, as far as that is known without looking at the records themselves.
 Result<FoundStanding> trust_committed(const StandingQuestion& question, CheckpointReader& checkpoints,
                                       const RawCheckpoint& raw, FoundStanding found, const Patience& patience) {
@@ -152,21 +172,17 @@ Result<Offsets> settle_partitions(Producer& producer, rd_kafka_s* uncommitted,
 
 Result<FoundStanding> read_proven(const StandingQuestion& question, const Patience& patience) {
   CheckpointReader checkpoints(question.settings, question.uncommitted, question.search);
-  question.doing("reading the checkpoint");
-  auto raw = checkpoints.newest(question.partitions, question.expected, question.hint, patience);
-  if (!raw) return raw.error();
+  auto newest = read_newest(question, checkpoints, patience);
+  if (!newest) return newest.error();
   FoundStanding found;
-  if (!*raw || !(*raw)->value) return found;
-  auto checkpoint = understand(**raw, question.settings.agent);
-  if (!checkpoint) return checkpoint.error();
-  auto window = decode_window(*(*raw)->value);
-  if (!window) return transient(window.error().what);
-  found.place = (*raw)->place;
-  auto proven = *window ? (*window)->delivered : Positions();
-  if (checkpoint->sent.empty() && proven != checkpoint->delivered) checkpoint->sent = checkpoint->delivered;
-  checkpoint->delivered = std::move(proven);
-  checkpoint->ledger = *window ? (*window)->ledger : 0;
-  found.standing.checkpoint = std::move(*checkpoint);
+  if (!*newest) return found;
+  auto& [raw, checkpoint, window] = **newest;
+  found.place = raw.place;
+  auto proven = window ? window->delivered : Positions();
+  if (checkpoint.sent.empty() && proven != checkpoint.delivered) checkpoint.sent = checkpoint.delivered;
+  checkpoint.delivered = std::move(proven);
+  checkpoint.ledger = window ? window->ledger : 0;
+  found.standing.checkpoint = std::move(checkpoint);
   return found;
 }
 
@@ -174,52 +190,48 @@ Result<FoundStanding> read_standing(const StandingQuestion& question, std::uniqu
                                     const Patience& patience) {
   const auto& settings = question.settings;
   CheckpointReader checkpoints(settings, question.uncommitted, question.search);
-  question.doing("reading the checkpoint");
-  auto raw = checkpoints.newest(question.partitions, question.expected, question.hint, patience);
-  if (!raw) return raw.error();
+  auto newest = read_newest(question, checkpoints, patience);
+  if (!newest) return newest.error();
   FoundStanding found;
-  if (!*raw || !(*raw)->value) return found;
-  auto checkpoint = understand(**raw, settings.agent);
-  if (!checkpoint) return checkpoint.error();
-  auto window = decode_window(*(*raw)->value);
-  if (!window) return transient(window.error().what);
+  if (!*newest) return found;
+  auto& [raw, checkpoint, window] = **newest;
 
   question.doing("waiting for open transactions");
-  std::vector<TopicPartition> partitions{{kCheckpointTopic, (*raw)->place.partition}};
-  if (*window) {
-    for (const auto& [partition, offset] : (*window)->since) partitions.push_back(partition);
+  std::vector<TopicPartition> partitions{{kCheckpointTopic, raw.place.partition}};
+  if (window) {
+    for (const auto& [partition, offset] : window->since) partitions.push_back(partition);
   }
-  found.place = (*raw)->place;
-  found.newest = *(*raw)->value;
+  found.place = raw.place;
+  found.newest = *raw.value;
   bool took_back = false;
   auto ends = settle_partitions(*question.producer, question.uncommitted->client.get(), partitions,
-                                {settings.agent, (*raw)->place.partition, found.newest}, took_back, patience);
+                                {settings.agent, raw.place.partition, found.newest}, took_back, patience);
   if (!ends) return ends.error();
   found.ends = std::move(*ends);
   if (!took_back) {
-    auto committed = checkpoints.is_committed((*raw)->place, patience);
+    auto committed = checkpoints.is_committed(raw.place, patience);
     if (!committed) return committed.error();
     if (*committed) {
       kept.reset();
-      found.standing.checkpoint = std::move(*checkpoint);
+      found.standing.checkpoint = std::move(checkpoint);
       return found;
     }
   }
-  if (!*window) return trust_committed(question, checkpoints, **raw, std::move(found), patience);
+  if (!window) return trust_committed(question, checkpoints, raw, std::move(found), patience);
 
   question.doing("reading back the last transactions");
-  if (!kept || kept->since() != (*window)->since) kept = std::make_unique<ReadBack>(settings, (*window)->since);
+  if (!kept || kept->since() != window->since) kept = std::make_unique<ReadBack>(settings, window->since);
   if (auto read = kept->read(found.ends, patience); !read) {
     if (read.error().fault != Fault::rejected) return read.error();
     spdlog::error(
         "kafka: {}: what the last transactions have left there cannot be seen, and records of them may be "
         "missing or doubled; give this agent READ on the topics it writes to",
         read.error().what);
-    return trust_committed(question, checkpoints, **raw, std::move(found), patience);
+    return trust_committed(question, checkpoints, raw, std::move(found), patience);
   }
-  found.since = (*window)->since;
+  found.since = window->since;
   found.standing.landed = kept->landed();
-  found.standing.checkpoint = standing_of(std::move(*checkpoint), **window, kept->landed());
+  found.standing.checkpoint = standing_of(std::move(checkpoint), *window, kept->landed());
   kept.reset();
   return found;
 }

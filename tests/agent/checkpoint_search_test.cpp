@@ -86,6 +86,28 @@ TEST_CASE("a search that takes longer than any patience comes to its end all the
   CHECK(looks > 1);  // one look was not enough
 }
 
+TEST_CASE("a hint that lies ahead of what was read saves reading what others have added since", "[kafka]") {
+  Checkpoints test;
+  CheckpointSearch search;
+  CHECK(test.look(search, 10s) == "none");
+  test.write("other", 6000, std::string(300, 'x'));
+  test.write("gw-17", 1, "ours");
+  test.set_round_trip(100);
+  CHECK(test.look(search, 1s, CheckpointPlace{kPartition, 6000}) == "ours");
+  CheckpointSearch without;
+  without = search;
+  CHECK(test.look(without, 1s) == "ours");  // it has been read
+}
+
+TEST_CASE("a search that goes on for long stays one", "[kafka]") {
+  Checkpoints test;
+  CheckpointSearch search;
+  for (int look = 1; look <= 70; ++look) {  // more than a number has bits
+    test.write(look % 2 == 0 ? "gw-17" : "other", 1, std::to_string(look));
+    CHECK(test.look(search, 10s) == (look == 1 ? "none" : std::to_string(look - look % 2)));
+  }
+}
+
 }  // namespace checkpoint_search_test
 }  // namespace
 }  // namespace penstock
