@@ -29,6 +29,12 @@ class AcknowledgingDestination {
     bool says_what_was_sent = true;  // false: a checkpoint that must not exist, which speaks of proven records only
   };
   Faults faults;
+  /// The faults end; what it is stays.
+  void calm() {
+    bool says = faults.says_what_was_sent;
+    faults = {};
+    faults.says_what_was_sent = says;
+  }
 
   Result<Standing> resume() {
     land_some();

@@ -34,6 +34,12 @@ class FaultyDestination {
     bool settles = true;
   };
   Faults faults;
+  /// The faults end; what it is stays.
+  void calm() {
+    bool settles = faults.settles;
+    faults = {};
+    faults.settles = settles;
+  }
 
   Result<Standing> resume() {
     if (happens(faults.fail_resume)) return transient("resume: no reply");

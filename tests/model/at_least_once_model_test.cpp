@@ -1,17 +1,10 @@
 // The same loop against a destination without transactions: what a reader has who skips repeats (docs/consumers.md) is each
 // record once, whatever fails; and a copy of a store never makes two records one for him.
-#include <spdlog/spdlog.h>
-
-#include <cstdlib>
-#include <filesystem>
 #include <map>
 #include <set>
 
-#include "agent/forward/forwarder.h"
-#include "tests/catch.h"
 #include "tests/fakes/acknowledging_sink.h"
-#include "tests/fakes/fake_clock.h"
-#include "tests/fakes/temp_dir.h"
+#include "tests/model/forwarder_world.h"
 
 namespace penstock {
 namespace {
@@ -19,115 +12,36 @@ namespace at_least_once_model_test {
 
 constexpr int kLives = 40;
 
-int seeds_wanted(int standard) {
-  const char* text = std::getenv("PENSTOCK_MODEL_SEEDS");
-  return text != nullptr ? std::atoi(text) : standard;
-}
-
-struct World {
-  explicit World(std::uint64_t seed) : random(seed), destination(seed ^ 0x9e3779b97f4a7c15) {
-    settings.directory = folder.path() / "queue";
-    settings.agent = "model";
-    settings.capacity_bytes = std::uint64_t{16} << 20;
-    settings.lanes = {{"telemetry", 1}, {"alarms", 0}};
-    open();
-  }
-
-  std::uint64_t pick(std::uint64_t low, std::uint64_t high) {
-    return std::uniform_int_distribution<std::uint64_t>(low, high)(random);
-  }
-  bool happens(double probability) { return std::uniform_real_distribution<>(0, 1)(random) < probability; }
-
-  static void must(Result<void> result) {
-    if (!result) FAIL(result.error().what);
-  }
-
-  void open() {
-    auto opened = Store::open(settings, clock);
-    if (!opened) FAIL(opened.error().what);
-    store = std::move(*opened);
-    sink = std::make_unique<AcknowledgingSink>(destination);
-    Forwarder::Settings forwarding;
-    forwarding.limits.records = pick(1, 40);
-    forwarding.idle = std::chrono::milliseconds(0);
-    forwarder = std::make_unique<Forwarder>(*store, *sink, Forwarder::own_writes(*store), clock, forwarding);
-  }
-  void die() {
-    forwarder.reset();
-    sink.reset();
-    store.reset();
-  }
-
-  void append() {
-    Group group;
-    group.lane = *store->lane(happens(0.3) ? "alarms" : "telemetry");
-    group.driver = "model";
-    for (std::uint64_t n = pick(1, 12); n > 0; --n) {
-      Record record;
-      record.driver = "model";
-      record.stream = "s";
-      record.payload = std::to_string(++written);
-      if (happens(poison)) record.key = "poison";
-      group.records.push_back(std::move(record));
-    }
-    must(store->commit(std::span(&group, 1)));
-  }
-  void step() { must(forwarder->step({})); }
+struct World : ForwarderWorld<AcknowledgingDestination> {
+  explicit World(std::uint64_t seed)
+      : ForwarderWorld(
+            seed, [](AcknowledgingDestination& to) { return std::make_unique<AcknowledgingSink>(to); },
+            std::uint64_t{16} << 20) {}
 
   void live() {
-    destination.faults.fail = static_cast<double>(pick(0, 4)) * 0.1;
-    destination.faults.lose_reply = static_cast<double>(pick(0, 3)) * 0.1;
-    destination.faults.land_late = copied ? 0 : static_cast<double>(pick(0, 3)) * 0.1;
-    destination.faults.lose_checkpoint = copied ? 0 : 0.2;
-    destination.faults.fail_resume = static_cast<double>(pick(0, 3)) * 0.1;
+    auto& faults = destination.faults;
+    faults.fail = tenths(4);
+    faults.lose_reply = tenths(3);
+    faults.land_late = copied ? 0 : tenths(3);
+    faults.lose_checkpoint = copied ? 0 : 0.2;
+    faults.fail_resume = tenths(3);
     for (std::uint64_t n = pick(1, 12); n > 0; --n) {
       if (copied && happens(0.02)) back_up();
-      happens(0.4) ? append() : step();
+      if (happens(0.4))
+        append([this] { return happens(poison) ? "poison" : ""; });
+      else
+        step();
     }
   }
-
-  /// As an image of the card that is taken while the agent runs, or the state that a disk which lied goes back to.
-  void back_up() {
-    std::filesystem::remove_all(backup());
-    std::filesystem::copy(settings.directory, backup(), std::filesystem::copy_options::recursive);
-  }
-  void restore() {
-    std::filesystem::remove_all(settings.directory);
-    std::filesystem::copy(backup(), settings.directory, std::filesystem::copy_options::recursive);
-  }
-  std::filesystem::path backup() const { return folder.path() / "backup"; }
-
   void drain() {
-    bool says = destination.faults.says_what_was_sent;
-    destination.faults = {};
-    destination.faults.says_what_was_sent = says;
-    for (int turn = 0; turn < 20'000; ++turn) {
-      auto left = store->read({.records = 1});
-      if (!left) FAIL(left.error().what);
-      if (left->empty()) return destination.settle();
-      step();
-    }
-    FAIL("the queue does not drain");
+    ForwarderWorld::drain();
+    destination.settle();
   }
 
-  std::mt19937_64 random;
-  TempDir folder{"/dev/shm"};
-  FakeClock clock;
-  StoreSettings settings;
-  AcknowledgingDestination destination;
-  std::unique_ptr<Store> store;
-  std::unique_ptr<AcknowledgingSink> sink;
-  std::unique_ptr<Forwarder> forwarder;
-  std::uint64_t written = 0;
   double poison = 0;
-  bool copied =
-      false;  // copies of the store come and go: then nothing is under way when one does, nor was its checkpoint lost
-};
-
-struct Quiet {
-  Quiet() { spdlog::set_level(spdlog::level::off); }
-  ~Quiet() { spdlog::set_level(before); }
-  spdlog::level::level_enum before = spdlog::get_level();
+  // Copies of the store come and go; then nothing is under way when one does, nor was its checkpoint lost: that could not be
+  // told from anything else.
+  bool copied = false;
 };
 
 TEST_CASE("at_least_once a reader who skips repeats has every record, whatever fails", "[model]") {

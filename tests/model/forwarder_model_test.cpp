@@ -2,16 +2,10 @@
 //
 // Every seed is a history of 60 lives over one store: append, commit, forward, die. At its end the faults stop, the
 // queue is drained, and the destination must hold each record once, in order. Mutants show that the model can tell.
-#include <spdlog/spdlog.h>
-
-#include <cstdlib>
 #include <set>
 
-#include "agent/forward/forwarder.h"
-#include "tests/catch.h"
-#include "tests/fakes/fake_clock.h"
 #include "tests/fakes/faulty_sink.h"
-#include "tests/fakes/temp_dir.h"
+#include "tests/model/forwarder_world.h"
 
 namespace penstock {
 namespace {
@@ -19,82 +13,35 @@ namespace forwarder_model_test {
 
 constexpr int kLives = 60;
 
-int seeds_wanted(int standard) {
-  const char* text = std::getenv("PENSTOCK_MODEL_SEEDS");
-  return text != nullptr ? std::atoi(text) : standard;
-}
-
 struct Mutant {
   bool asks = true;
   bool settles = true;
   bool looks = true;
 };
 
-struct World {
+struct World : ForwarderWorld<FaultyDestination> {
   explicit World(std::uint64_t seed, Mutant which = {}, std::uint64_t capacity = std::uint64_t{4} << 20)
-      : random(seed), destination(seed ^ 0x9e3779b97f4a7c15), mutant(which) {
-    destination.faults.settles = mutant.settles;
-    settings.directory = folder.path() / "queue";
-    settings.agent = "model";
-    settings.capacity_bytes = capacity;
-    settings.lanes = {{"telemetry", 1}, {"alarms", 0}};
-    open();
-  }
-
-  std::uint64_t pick(std::uint64_t low, std::uint64_t high) {
-    return std::uniform_int_distribution<std::uint64_t>(low, high)(random);
-  }
-  bool happens(double probability) { return std::uniform_real_distribution<>(0, 1)(random) < probability; }
-
-  static void must(Result<void> result) {
-    if (!result) FAIL(result.error().what);
-  }
-
-  void open() {
-    auto opened = Store::open(settings, clock);
-    if (!opened) FAIL(opened.error().what);
-    store = std::move(*opened);
-    sink = std::make_unique<FaultySink>(destination, mutant.asks, mutant.looks);
-    destination.lane_name = [this](Lane lane) { return store->name_of(lane); };
-    Forwarder::Settings forwarding;
-    forwarding.limits.records = pick(1, 40);
-    forwarding.idle = std::chrono::milliseconds(0);
-    forwarder = std::make_unique<Forwarder>(*store, *sink, Forwarder::own_writes(*store), clock, forwarding);
-  }
-
-  void die() {
-    forwarder.reset();
-    sink.reset();
-    store.reset();
+      : ForwarderWorld(
+            seed, [which](FaultyDestination& to) { return std::make_unique<FaultySink>(to, which.asks, which.looks); },
+            capacity) {
+    destination.faults.settles = which.settles;
   }
 
   void append(std::size_t payload_bytes = 0) {
-    Group group;
-    group.lane = *store->lane(happens(0.3) ? "alarms" : "telemetry");
-    group.driver = "model";
-    for (std::uint64_t n = pick(1, 12); n > 0; --n) {
-      Record record;
-      record.driver = "model";
-      record.stream = "s";
-      record.payload = std::to_string(++written);
-      if (happens(poison)) record.key = happens(0.5) ? "poison" : "homeless";
-      while (record.payload.size() < payload_bytes) record.payload += static_cast<char>(pick(0, 255));
-      group.records.push_back(std::move(record));
-    }
-    must(store->commit(std::span(&group, 1)));
+    ForwarderWorld::append([this] { return happens(poison) ? happens(0.5) ? "poison" : "homeless" : ""; },
+                           payload_bytes);
   }
 
-  void step() { must(forwarder->step({})); }
-
   void misbehave() {
-    destination.faults.lose_request = static_cast<double>(pick(0, 3)) * 0.1;
-    destination.faults.lose_reply = static_cast<double>(pick(0, 3)) * 0.1;
-    destination.faults.land_late = static_cast<double>(pick(0, 3)) * 0.1;
-    destination.faults.refuse = static_cast<double>(pick(0, 2)) * 0.1;
-    destination.faults.fail_resume = static_cast<double>(pick(0, 3)) * 0.1;
-    destination.faults.no_topic = static_cast<double>(pick(0, 2)) * 0.05;
-    destination.faults.fail_prepare = static_cast<double>(pick(0, 1)) * 0.1;
-    destination.faults.leave_undecided = static_cast<double>(pick(0, 3)) * 0.1;
+    auto& faults = destination.faults;
+    faults.lose_request = tenths(3);
+    faults.lose_reply = tenths(3);
+    faults.land_late = tenths(3);
+    faults.refuse = tenths(2);
+    faults.fail_resume = tenths(3);
+    faults.no_topic = tenths(2) / 2;
+    faults.fail_prepare = tenths(1);
+    faults.leave_undecided = tenths(3);
   }
 
   /// Appends and forwards in random order.
@@ -108,35 +55,6 @@ struct World {
     }
   }
 
-  /// Something is not known to have arrived.
-  bool undelivered() {
-    auto left = store->read({.records = 1});
-    if (!left) FAIL(left.error().what);
-    return !left->empty();
-  }
-
-  /// The faults end; until the queue is empty.
-  void drain() {
-    bool settles = destination.faults.settles;
-    destination.faults = {};
-    destination.faults.settles = settles;
-    for (int turn = 0; turn < 20'000; ++turn) {
-      if (!undelivered()) return;
-      step();
-    }
-    FAIL("the queue does not drain");
-  }
-
-  std::mt19937_64 random;
-  TempDir folder{"/dev/shm"};
-  FakeClock clock;
-  StoreSettings settings;
-  FaultyDestination destination;
-  Mutant mutant;
-  std::unique_ptr<Store> store;
-  std::unique_ptr<FaultySink> sink;
-  std::unique_ptr<Forwarder> forwarder;
-  std::uint64_t written = 0;
   double poison = 0;  // the part of the records that the destination refuses for good
 };
 
@@ -190,12 +108,6 @@ int histories_that_break(int seeds, Mutant mutant) {
     broken += history_of(static_cast<std::uint64_t>(seed), mutant).empty() ? 0 : 1;
   return broken;
 }
-
-struct Quiet {
-  Quiet() { spdlog::set_level(spdlog::level::off); }
-  ~Quiet() { spdlog::set_level(before); }
-  spdlog::level::level_enum before = spdlog::get_level();
-};
 
 TEST_CASE("every record arrives once and in order whatever the destination and kill -9 do", "[model]") {
   Quiet quiet;
