@@ -19,7 +19,7 @@ import random
 import time
 
 from harness import Kafka, expect, need, run, stage
-from rows import prove, start_agent
+from rows import IMPATIENT, prove, start_agent
 
 TRANSACTION_TIMEOUT = 10
 PARTITIONS = 6
@@ -154,7 +154,7 @@ def expect_alive(penstock):
 def one_seed(kafka, folder, parts, seed, delivery, arguments):
     agent, topic = f"chaos-{seed}-{delivery}", f"chaos.{seed}.{delivery}"
     print(f"seed {seed}, {delivery}: {arguments.records} rows in {arguments.seconds} s", flush=True)
-    penstock, rows = start_agent(kafka, folder, parts, agent, topic, partitions=PARTITIONS, delivery=delivery)
+    penstock, rows = start_agent(kafka, folder, parts, agent, topic, partitions=PARTITIONS, keys={**IMPATIENT, "delivery": delivery})
     rows.give(500)
     rows.wait_drained()
     rows.start(arguments.records, arguments.seconds)

@@ -13,7 +13,7 @@ import sys
 import time
 
 from harness import Failed, Kafka, Penstock, expect, need, run, stage, wait_until, wire
-from rows import Rows, Tally, config, prove, start_agent
+from rows import IMPATIENT, Rows, Tally, config, prove, start_agent
 
 SOCKET_TIMEOUT = 9.9  # of the agent's librdkafka: 100 ms less than its transaction_timeout
 
@@ -137,10 +137,12 @@ def one_lane(kafka, folder, parts):
         wire.allow(kafka.ports[1], user, kind, resource, **how)
     for topic in ("faults.lane.telemetry", closed):
         kafka.create_topic(topic, 3)
-    text = config(folder, name, kafka.listeners["mtls"], "faults.lane.{lane}", broker_address_family='"v4"', security_protocol='"ssl"',
-                  ssl_ca_location=f'"{tls}/ca.pem"', ssl_certificate_location=f'"{tls}/agent.crt"', ssl_key_location=f'"{tls}/agent.key"')
-    text += "[lanes.telemetry]\npriority = 1\n[lanes.closed]\n"
-    penstock = Penstock(folder, text, name=name)
+
+    def text(**keys):
+        return config(folder, name, kafka.listeners["mtls"], "faults.lane.{lane}", keys={**IMPATIENT, **keys}, broker_address_family='"v4"',
+                      security_protocol='"ssl"', ssl_ca_location=f'"{tls}/ca.pem"', ssl_certificate_location=f'"{tls}/agent.crt"',
+                      ssl_key_location=f'"{tls}/agent.key"') + "[lanes.telemetry]\npriority = 1\n[lanes.closed]\n"
+    penstock = Penstock(folder, text(), name=name)
     parts.append(penstock)
     penstock.start()
     penstock.wait_ready()
@@ -171,7 +173,7 @@ def one_lane(kafka, folder, parts):
     wire.take_back(kafka.ports[1], user, "topic", closed)
     wire.allow(kafka.ports[1], user, "topic", closed, operation=wire.DESCRIBE)
     expect(penstock.terminate() == 0, "penstock ends with 0 after SIGTERM")
-    penstock.config.write_text(text.replace("[kafka]\n", '[kafka]\non_topic_error = "dead_letter"\n'))
+    penstock.config.write_text(text(on_topic_error="dead_letter"))
     penstock.start()
     penstock.wait_ready()
     bring(20, 5)

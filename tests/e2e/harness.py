@@ -117,7 +117,7 @@ class Kafka:
         self.folder = folder / f"kafka-{version}"
         self.options = ["--version", version, "--brokers", str(brokers), "--for", str(seconds), "--owner", str(os.getpid())]
         self.options += ["--relay"] * relay + ["--secure"] * secure + ["--zookeeper"] * zookeeper
-        self.options += [f"--clock={clock}"]
+        self.options += [f"--clock={clock}"] if clock else []
         self.options += [word for text in properties for word in ("--property", text)]
         self.bootstrap = None
 

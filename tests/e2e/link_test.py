@@ -13,26 +13,12 @@ import random
 import time
 
 from harness import Kafka, Penstock, expect, need, run, stage, wait_until
-from rows import Rows, prove
+from rows import Rows, config, prove
 
 ROUND_TRIP_MS, BYTES_A_SECOND, CUTS_A_SECOND = 300, 64 << 10, 0.02
 PARTITIONS = 3
 MOST_MEMORY_MIB = 48
 LEAST_BYTES_A_SECOND = 4 << 10  # of records as they lie in the file: slower than that is a failure
-CONFIG = """
-[agent]
-id = "{agent}"
-state_directory = "{state}"
-[kafka]
-brokers = ["{brokers}"]
-topic = "{topic}"
-[http]
-listen = "off"
-[drivers.board]
-type = "simulator"
-rate = 20
-limit = 20
-"""
 
 
 class Agent:
@@ -41,9 +27,7 @@ class Agent:
     def __init__(self, kafka, folder, parts, name, records):
         self.kafka, self.topic = kafka, f"link.{name}"
         kafka.create_topic(self.topic, PARTITIONS)
-        state = folder / f"state-{name}"
-        state.mkdir()
-        self.penstock = Penstock(folder, CONFIG.format(agent=name, state=state, brokers=kafka.bootstrap, topic=self.topic), name=name)
+        self.penstock = Penstock(folder, config(folder, name, kafka.bootstrap, self.topic, keys={}), name=name)
         parts.append(self.penstock)
         self.rows = Rows(self.penstock)
         self.rows.add(records)

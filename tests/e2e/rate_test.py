@@ -12,28 +12,12 @@ import threading
 import time
 
 from harness import Kafka, Penstock, expect, need, run, stage, wait_until
-from rows import Tally
+from rows import Tally, config
 
 WINDOW = 5  # seconds
 MOST = 1.25  # times the limit in any window; and a burst of a second on top
 LEAST = 0.7  # of the limit while there is a backlog
 PAYLOAD = 2_000
-CONFIG = """
-[agent]
-id = "gw-rate"
-state_directory = "{state}"
-status_interval = "1h"
-[kafka]
-brokers = ["{brokers}"]
-topic = "{topic}"
-{limit}
-[http]
-listen = "off"
-[drivers.board]
-type = "simulator"
-rate = 20
-limit = 20
-"""
 TOPIC = "rate.test"
 
 
@@ -75,10 +59,7 @@ def test(arguments):
         parts.append(kafka)
         kafka.start()
         kafka.create_topic(TOPIC, 3)
-        state = folder / "state"
-        state.mkdir()
-        limit = f'rate_limit = "{arguments.limit}B/s"'
-        penstock = Penstock(folder, CONFIG.format(state=state, brokers=kafka.bootstrap, topic=TOPIC, limit=limit))
+        penstock = Penstock(folder, config(folder, "gw-rate", kafka.bootstrap, TOPIC, keys={"rate_limit": f"{arguments.limit}B/s"}))
         parts.append(penstock)
         chance, count = random.Random(7), int(arguments.limit * arguments.seconds / PAYLOAD)
         backlog = folder / "backlog.jsonl"

@@ -24,11 +24,8 @@ when_full = "block"
 [kafka]
 brokers = [{brokers}]
 topic = "{topic}"
-delivery = "{delivery}"
-batch_interval = "100ms"
-transaction_timeout = "10s"
+{kafka}
 [kafka.properties]
-"reconnect.backoff.max.ms" = "1000"
 {properties}
 [http]
 listen = "off"
@@ -39,11 +36,18 @@ limit = 20
 """
 
 
-def config(folder, agent, bootstrap, topic, delivery="exactly_once", **properties):
-    """Of an agent whose records go to `topic`. The state directory is made."""
+# Of one that is soon through with what goes wrong; an agent as it is shipped has none of it.
+IMPATIENT = {"batch_interval": "100ms", "transaction_timeout": "10s"}
+
+
+def config(folder, agent, bootstrap, topic, keys=IMPATIENT, **properties):
+    """Of an agent whose records go to `topic`; `keys`: more of [kafka]; and librdkafka's properties. The state directory is made."""
     state = folder / f"state-{agent}"
-    state.mkdir()
-    return CONFIG.format(agent=agent, state=state, topic=topic, delivery=delivery, brokers=", ".join(f'"{broker}"' for broker in bootstrap.split(",")),
+    state.mkdir(exist_ok=True)
+    if keys:
+        properties = {"reconnect_backoff_max_ms": '"1000"', **properties}
+    return CONFIG.format(agent=agent, state=state, topic=topic, brokers=", ".join(f'"{broker}"' for broker in bootstrap.split(",")),
+                         kafka="\n".join(f'{name} = "{value}"' for name, value in keys.items()),
                          properties="\n".join(f'"{name.replace("_", ".")}" = {value}' for name, value in properties.items()))
 
 
