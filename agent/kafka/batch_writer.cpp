@@ -48,13 +48,18 @@ bool BatchWriter::insists(const StoredRecord& stored) {
   return true;
 }
 
-void BatchWriter::note(const std::string& topic, const Place& place) {
+/// Whether it is a new one.
+bool BatchWriter::note(const std::string& topic, const Place& place) {
   // Records of one stream follow each other, so the one noted last is the one, as a rule.
   for (auto known = noted_.rbegin(); known != noted_.rend(); ++known) {
-    if (known->topic == place.topic && known->partition == place.partition) return std::swap(*known, noted_.back());
+    if (known->topic == place.topic && known->partition == place.partition) {
+      std::swap(*known, noted_.back());
+      return false;
+    }
   }
   noted_.push_back(place);
   partitions_.emplace_back(topic, place.partition);
+  return true;
 }
 
 Result<std::vector<Obstacle>> BatchWriter::plan(Producer& producer, const Batch& batch, std::stop_token stop) {
@@ -63,6 +68,7 @@ Result<std::vector<Obstacle>> BatchWriter::plan(Producer& producer, const Batch&
   places_.reserve(batch.records.size());
   partitions_.clear();
   noted_.clear();
+  firsts_.clear();
   topics_.tidy();
   const Patience patience(kFirstLook, stop);
   std::vector<Obstacle> obstacles;
@@ -98,7 +104,7 @@ Result<std::vector<Obstacle>> BatchWriter::plan(Producer& producer, const Batch&
     }
     key_template_.expand(fields, key_text_);
     places_.back() = {topic.handle, partitioner_.choose(key_text_, topic.partitions), times};
-    note(topic_text_, places_.back());
+    if (note(topic_text_, places_.back())) firsts_.push_back(i);
   }
   if (!obstacles.empty()) return obstacles;
   if (!batch.gaps.empty()) {
@@ -111,38 +117,61 @@ Result<std::vector<Obstacle>> BatchWriter::plan(Producer& producer, const Batch&
   return obstacles;
 }
 
+// The first of each partition comes first: librdkafka makes partitions part of the transaction a millisecond after it has
+// seen the first one, in one request. Those it sees later cost another round trip.
 Result<void> BatchWriter::write(Producer& producer, const Batch& batch, WallTime now, const Patience& patience) {
-  std::size_t number = 0;
-  auto produce = [&](Producer::Message& message, const Place& place) -> Result<void> {
-    message.topic = place.topic;
-    message.partition = place.partition;
-    message.number = ++number;
-    auto produced = producer.produce(message, patience);
-    if (produced) return {};
-    return failure_of(batch, producer.failed_number().value_or(number), produced.error());
-  };
-  for (const auto& stored : batch.records) {
-    const auto& record = stored.record;
-    const std::string& lane = lane_name(stored.lane);
-    key_template_.expand({settings_.agent, record.driver, record.stream, lane, record.key}, key_text_);
-    Producer::Message message;
-    message.key = key_text_;
-    message.value = record.payload;
-    const Place& place = places_[number];
-    if (DataTopics::takes(place.times, record.time, now)) {
-      message.timestamp = kafka_timestamp(record.time, now, settings_.kafka.timestamp);
-    }
-    message.headers = &headers_.write(stored, lane);
-    if (auto produced = produce(message, place); !produced) return produced;
+  for (auto first : firsts_) {
+    if (auto written = write_record(producer, batch, first, now, patience); !written) return written;
   }
-  for (const auto& gap : batch.gaps) {
-    const std::string value = encode_gap(gap, settings_.agent, lane_name(gap.lane));
-    Producer::Message message;
-    message.key = settings_.agent;
-    message.value = value;
-    if (auto produced = produce(message, gaps_); !produced) return produced;
+  for (std::size_t i = 0; i < batch.gaps.size(); ++i) {
+    if (auto written = write_gap(producer, batch, i, patience); !written) return written;
+  }
+  auto first = firsts_.begin();
+  for (std::size_t i = 0; i < batch.records.size(); ++i) {
+    if (first != firsts_.end() && *first == i) {
+      ++first;
+    } else if (auto written = write_record(producer, batch, i, now, patience); !written) {
+      return written;
+    }
   }
   return {};
+}
+
+Result<void> BatchWriter::write_record(Producer& producer, const Batch& batch, std::size_t index, WallTime now,
+                                       const Patience& patience) {
+  const auto& stored = batch.records[index];
+  const auto& record = stored.record;
+  const Place& place = places_[index];
+  const std::string& lane = lane_name(stored.lane);
+  key_template_.expand({settings_.agent, record.driver, record.stream, lane, record.key}, key_text_);
+  Producer::Message message;
+  message.topic = place.topic;
+  message.partition = place.partition;
+  message.key = key_text_;
+  message.value = record.payload;
+  if (DataTopics::takes(place.times, record.time, now)) {
+    message.timestamp = kafka_timestamp(record.time, now, settings_.kafka.timestamp);
+  }
+  message.headers = &headers_.write(stored, lane);
+  message.number = index + 1;
+  auto produced = producer.produce(message, patience);
+  if (produced) return {};
+  return failure_of(batch, producer.failed_number().value_or(message.number), produced.error());
+}
+
+Result<void> BatchWriter::write_gap(Producer& producer, const Batch& batch, std::size_t index,
+                                    const Patience& patience) {
+  const auto& gap = batch.gaps[index];
+  const std::string value = encode_gap(gap, settings_.agent, lane_name(gap.lane));
+  Producer::Message message;
+  message.topic = gaps_.topic;
+  message.partition = gaps_.partition;
+  message.key = settings_.agent;
+  message.value = value;
+  message.number = batch.records.size() + index + 1;
+  auto produced = producer.produce(message, patience);
+  if (produced) return {};
+  return failure_of(batch, producer.failed_number().value_or(message.number), produced.error());
 }
 
 const std::string& BatchWriter::lane_name(Lane lane) {

@@ -53,7 +53,10 @@ class BatchWriter {
     DataTopics::EventTime times = DataTopics::EventTime::any;  // that it takes
   };
   bool insists(const StoredRecord& stored);
-  void note(const std::string& topic, const Place& place);
+  bool note(const std::string& topic, const Place& place);
+  Result<void> write_record(Producer& producer, const Batch& batch, std::size_t index, WallTime now,
+                            const Patience& patience);
+  Result<void> write_gap(Producer& producer, const Batch& batch, std::size_t index, const Patience& patience);
   const std::string& lane_name(Lane lane);
 
   KafkaSinkSettings settings_;
@@ -68,7 +71,8 @@ class BatchWriter {
 
   // of the batch that was planned
   bool planned_ = false;
-  std::vector<Place> places_;  // of each record
+  std::vector<Place> places_;        // of each record
+  std::vector<std::size_t> firsts_;  // the first record of each partition
   Place gaps_;
   std::vector<TopicPartition> partitions_;
   std::vector<Place> noted_;  // the same, without names

@@ -61,7 +61,8 @@ std::string brokers_of(const KafkaSettings& kafka) {
 }
 
 /// Meant for bad links; the user may replace each of them.
-Properties defaults(Role role, const KafkaSettings& kafka) {
+Properties defaults(Role role, const KafkaSinkSettings& settings) {
+  const auto& kafka = settings.kafka;
   auto socket_timeout =
       std::max<std::int64_t>(std::min<std::int64_t>(15'000, kafka.transaction_timeout.count() - 100), 10);
   Properties all = {
@@ -82,7 +83,8 @@ Properties defaults(Role role, const KafkaSettings& kafka) {
   all.insert(all.end(),
              {{"compression.codec", "zstd"},
               {"linger.ms", "20"},  // the end of a batch flushes anyway
-              {"batch.size", "1000000"},
+              {"batch.size", std::to_string(settings.request_bytes)},
+              {"batch.num.messages", "1000000"},
               {"queue.buffering.max.kbytes", std::to_string(std::min<std::uint64_t>(kilobytes, 2'097'151))},
               {"queue.buffering.max.messages", std::to_string(std::min<std::uint64_t>(messages, 10'000'000))},
               // Before compression; what is too large after it is the broker's word.
@@ -140,7 +142,7 @@ Result<Conf> make_conf(Role role, const KafkaSinkSettings& settings) {
   auto set = [&](const std::string& name, const std::string& value) {
     return rd_kafka_conf_set(conf.get(), name.c_str(), value.c_str(), wrong, sizeof wrong) == RD_KAFKA_CONF_OK;
   };
-  for (const auto& [name, value] : defaults(role, settings.kafka)) {
+  for (const auto& [name, value] : defaults(role, settings)) {
     if (!set(name, value)) return broken(fmt::format("kafka: {}", wrong));
   }
   for (const auto& [name, value] : settings.kafka.properties) {

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "agent/kafka/request_size.h"
 #include "buffer/history.h"
 #include "buffer/result.h"
 #include "config/settings.h"
@@ -36,8 +37,9 @@ struct KafkaSinkSettings {
   /// Whether this store wrote it (buffer/history.h); called by the thread that calls the sink. Empty: no other living
   /// agent with our id is looked for (TwinLookout).
   std::function<bool(const Checkpoint&)> written_here = {};
-  std::chrono::milliseconds twin_watch{90'000};  // how long a foreign checkpoint must stand still
-  std::shared_ptr<Wire> wire = {};               // gives the clients their sockets; none: they make them themselves
+  std::chrono::milliseconds twin_watch{90'000};       // how long a foreign checkpoint must stand still
+  std::size_t request_bytes = RequestSize::kLargest;  // of a produce request to one partition, before compression
+  std::shared_ptr<Wire> wire = {};  // gives the clients their sockets; none: they make them themselves
 };
 
 /// What librdkafka says by itself. Its log lines go to our log at level debug (they repeat with every try); the last one

@@ -88,6 +88,7 @@ struct KafkaSink::Inside {
   bool verified = false;                 // our own topics are what they must be
   std::unique_ptr<ReadBack> read_back;   // that is not yet at its end
   Window window;
+  RequestSize request_size;
   NewestCheckpoint newest;    // that Kafka has of us, or may have
   std::string failed_commit;  // why the last one did; empty: it did not
 
@@ -188,7 +189,9 @@ Result<Standing> KafkaSink::Inside::resume(const Patience& patience) {
   doing = "looking for another agent with this id";
   if (auto clear = lookout.clear(parse_place(notes.get(kPlaceNote)), patience); !clear) return clear.error();
   if (!producer) {
-    auto opened = Producer::open(settings);
+    auto with = settings;
+    with.request_bytes = request_size.bytes(clock.boottime());
+    auto opened = Producer::open(with);
     if (!opened) return transient(opened.error().what);
     producer = std::move(*opened);
     std::lock_guard lock(mutex);
@@ -265,8 +268,12 @@ void KafkaSink::Inside::wait_for_rate(std::stop_token stop) {
 Result<void> KafkaSink::Inside::transact(const Batch& batch, const Patience& patience) {
   if (!ready || !writer.is_planned(batch)) return transient("commit without resume and prepare");
   if (auto cleaned = clean(patience); !cleaned) return cleaned;
+  const auto began = clock.boottime();
   auto sent = send(batch, patience);
   if (!sent) return learn_from(sent.error());
+  std::size_t bytes = 0;
+  for (const auto& stored : batch.records) bytes += stored.record.bytes();
+  request_size.moved(bytes, clock.boottime() - began);
   writer.topics().written(writer.partitions());
   // Without transactions what is acknowledged is there: nothing has to be proven.
   window.committed(batch.after, batch.islands, exactly_once ? producer->written() : Offsets());
@@ -281,6 +288,11 @@ Result<void> KafkaSink::Inside::transact(const Batch& batch, const Patience& pat
 /// sending once more, or else by whoever sets the clocks.
 Error KafkaSink::Inside::learn_from(const Error& error) {
   for (const auto& [topic, why] : producer->refused_topics()) writer.topics().refuse(topic, why);
+  const bool is_ours = settings.kafka.properties.count("batch.size") == 0;
+  if (error.fault == Fault::rejected && producer->refused_size() && is_ours && request_size.refused(clock.boottime())) {
+    return transient(
+        fmt::format("{}; maybe because of what is sent along with it: smaller requests from now on", error.what));
+  }
   std::string what = error.what;
   for (const auto& topic : producer->refused_times()) {
     if (writer.topics().refuse_time(topic)) continue;

@@ -38,6 +38,11 @@ bool is_of_the_record(rd_kafka_resp_err_t error) {
   }
 }
 
+/// Of the record, or of all that was sent to a partition along with it.
+bool is_of_the_size(rd_kafka_resp_err_t error) {
+  return error == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE || error == RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE;
+}
+
 /// Not to be mended by sending again at once, no fault of the record, and not seen before something is written. Whether a
 /// topic is there is seen before.
 bool is_of_the_topic(rd_kafka_resp_err_t error) { return error == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED; }
@@ -59,6 +64,7 @@ Result<std::shared_ptr<Producer>> Producer::open(const KafkaSinkSettings& settin
     const auto error = static_cast<rd_kafka_resp_err_t>(delivery.error);
     if (error == RD_KAFKA_RESP_ERR_NO_ERROR) return p->note_written(delivery);
     if (is_of_the_topic(error)) p->refused_topics_[rd_kafka_topic_name(delivery.topic)] = rd_kafka_err2str(error);
+    if (is_of_the_size(error)) p->refused_size_ = true;
     if (error == RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP) p->refused_times_.insert(rd_kafka_topic_name(delivery.topic));
     // The first failure drags the rest along: those are only purged, and say nothing of why.
     bool dragged = error == RD_KAFKA_RESP_ERR__PURGE_QUEUE || error == RD_KAFKA_RESP_ERR__PURGE_INFLIGHT;
@@ -165,6 +171,7 @@ Result<void> Producer::begin() {
   written_.clear();
   refused_topics_.clear();
   refused_times_.clear();
+  refused_size_ = false;
   events_.forget();
   if (!transactional_) return {};
   if (auto* error = rd_kafka_begin_transaction(client_.get())) {

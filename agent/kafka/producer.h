@@ -73,6 +73,8 @@ class Producer {
   const std::map<std::string, std::string>& refused_topics() const { return refused_topics_; }
   /// The topics that did not take the time stamp of a message.
   const std::set<std::string>& refused_times() const { return refused_times_; }
+  /// Whether a request, or a record in it, was larger than its topic takes.
+  bool refused_size() const { return refused_size_; }
   /// Where the transaction has written: the newest offset in each partition.
   Offsets written() const;
 
@@ -111,6 +113,7 @@ class Producer {
   Error failure_;
   std::map<std::string, std::string> refused_topics_;
   std::set<std::string> refused_times_;
+  bool refused_size_ = false;
   struct Written {
     rd_kafka_topic_s* topic = nullptr;
     std::int32_t partition = 0;

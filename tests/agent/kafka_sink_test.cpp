@@ -2,7 +2,10 @@
 // on a real Kafka, in tests/e2e.
 #include "agent/kafka/kafka_sink.h"
 
+#include <algorithm>
 #include <chrono>
+#include <map>
+#include <set>
 #include <thread>
 
 #include "agent/kafka/messages.h"
@@ -330,8 +333,7 @@ TEST_CASE("a record that Kafka refuses is named by lane and sequence", "[kafka]"
   SinkOnMock test;
   auto sink = test.open();
   test.resume(*sink);
-  auto first = test.maker.next(1);
-  test.commit(*sink, first);
+  test.commit(*sink, test.maker.next(1));
   auto batch = test.maker.next(1);
   test.cluster->fail_next(MockCluster::Request::produce, {10});
   auto committed = send(*sink, batch);
@@ -341,6 +343,67 @@ TEST_CASE("a record that Kafka refuses is named by lane and sequence", "[kafka]"
   bool names_checkpoint = has(committed.error().what, "checkpoint: ");  // the two travel to different partitions
   CHECK((names_record || names_checkpoint));
   CHECK(has(committed.error().what, "Message size too large"));
+}
+
+TEST_CASE("a refusal for size makes requests smaller first; of the smallest it is for a record", "[kafka]") {
+  for (bool set_by_user : {false, true}) {
+    SinkOnMock test;
+    if (set_by_user) test.settings.kafka.properties["batch.size"] = "4000000";
+    auto sink = test.open();
+    std::vector<Fault> faults;
+    for (int i = 0; i < (set_by_user ? 1 : 4); ++i) {
+      test.resume(*sink);
+      test.commit(*sink, test.maker.next(1));
+      // As nothing is proven, the next checkpoint goes alone.
+      test.cluster->fail_next(MockCluster::Request::produce, {0, 10});
+      auto committed = send(*sink, test.maker.next(1));
+      REQUIRE(!committed);
+      INFO(committed.error().what);
+      CHECK(has(committed.error().what, "lane telemetry, sequence "));
+      faults.push_back(committed.error().fault);
+      CHECK(has(committed.error().what, "smaller requests from now on") == (faults.back() == Fault::transient));
+    }
+    CHECK(faults == (set_by_user ? std::vector{Fault::rejected}
+                                 : std::vector{Fault::transient, Fault::transient, Fault::rejected, Fault::rejected}));
+  }
+}
+
+TEST_CASE("records of many partitions keep their order in each, with gap records between", "[kafka]") {
+  SinkOnMock test;
+  test.cluster->create_topic("wide", 5);
+  test.settings.kafka.topic = "wide";
+  test.settings.kafka.key = "{stream}";
+  auto sink = test.open();
+  test.resume(*sink);
+  auto batch = test.maker.next(300);
+  for (auto& stored : batch.records) stored.record.stream = std::to_string(stored.sequence.value() % 11);
+  auto gaps = test.maker.gap(7);
+  batch.gaps = gaps.gaps;
+  batch.after = gaps.after;
+  test.commit(*sink, batch);
+  std::map<std::int32_t, std::vector<std::uint64_t>> seen;
+  std::set<std::uint64_t> all;
+  auto scanned = scan_topics(
+      {test.settings.kafka, {"wide"}, {}, true},
+      [&](const SeenRecord& record) {
+        REQUIRE(record.name);
+        const auto sequence = record.name->sequence.value();
+        CHECK(record.value == "record " + std::to_string(sequence));
+        CHECK(record.key == std::to_string(sequence % 11));
+        seen[record.partition].push_back(sequence);
+        all.insert(sequence);
+      },
+      Patience(10s, {}));
+  REQUIRE(scanned);
+  CHECK(seen.size() > 1);
+  CHECK(all.size() == 300);
+  std::size_t count = 0;
+  for (const auto& [partition, sequences] : seen) {
+    CHECK(std::is_sorted(sequences.begin(), sequences.end()));
+    count += sequences.size();
+  }
+  CHECK(count == 300);
+  CHECK(test.values("penstock.gaps").size() == 1);
 }
 
 TEST_CASE("of a record that is refused the size of the key is named too when it is large", "[kafka]") {
