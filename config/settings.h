@@ -57,7 +57,7 @@ struct KafkaSettings {
   HeaderStyle headers = HeaderStyle::cloudevents;
   TimestampStyle timestamp = TimestampStyle::event;
   std::chrono::milliseconds batch_interval{500};
-  std::uint64_t batch_bytes = 8 << 20;
+  std::uint64_t batch_bytes = 2 << 20;
   std::uint64_t batch_records = 50'000;
   std::uint64_t rate_limit = 0;  // bytes a second; 0: none
   std::chrono::milliseconds transaction_timeout{30'000};
