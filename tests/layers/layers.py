@@ -48,7 +48,7 @@ THIRD_PARTY = {
 # The system's own: the C++ and C libraries, POSIX and the kernel.
 SYSTEM_FOLDERS = ["sys/", "linux/", "net/", "netinet/", "arpa/", "asm/"]
 SYSTEM = set("""assert.h ctype.h dirent.h dlfcn.h endian.h errno.h fcntl.h fnmatch.h glob.h grp.h ifaddrs.h inttypes.h limits.h
-math.h mntent.h netdb.h poll.h pthread.h pty.h pwd.h sched.h semaphore.h setjmp.h signal.h spawn.h stddef.h stdint.h stdio.h
+malloc.h math.h mntent.h netdb.h poll.h pthread.h pty.h pwd.h sched.h semaphore.h setjmp.h signal.h spawn.h stddef.h stdint.h stdio.h
 stdlib.h string.h strings.h syslog.h termios.h time.h ucontext.h unistd.h utime.h""".split())
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*(?:<([^>]+)>|"([^"]+)")')
