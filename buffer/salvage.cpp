@@ -58,6 +58,7 @@ class Salvaging {
     result_.unreadable_pages = scan_.unreadable;
     result_.used_pages = scan_.used;
     result_.newest_may_be_missing = result_.states_may_be_old = !scan_.rows_complete;
+    take_rows_of_journal();
     read_rows();
     if (epochs_.empty() && scan_.blocks.empty() && scan_.dead_letters.empty() && settings_.epochs.empty()) {
       *nothing = true;
@@ -72,6 +73,28 @@ class Salvaging {
   }
 
  private:
+  void take_rows_of_journal() {
+    if (settings_.journal.empty()) return;
+    auto& rows = scan_.rows;
+    const auto said = rows.find(meta_key("sealed"));
+    auto sealed = said == rows.end() ? Sealed() : parse_sealed(said->second.value).value_or(Sealed());
+    const std::uint64_t taken = said != rows.end() && said->second.current ? sealed.rows : 0;  // by the newest snapshot
+    for (const auto& [frame, changes] : settings_.journal) {
+      if (frame <= taken && scan_.rows_complete) continue;
+      for (const auto& [key, value] : changes) {
+        auto row = rows.find(key);
+        if (frame <= taken && row != rows.end() && row->second.current) continue;
+        if (value) {
+          rows[key] = {*value, false};
+        } else if (row != rows.end()) {
+          rows.erase(row);
+        }
+      }
+    }
+    sealed.rows = std::max(sealed.rows, settings_.journal.back().frame);
+    rows[meta_key("sealed")].value = encode_sealed(sealed);
+  }
+
   void read_rows() {
     for (const auto& [key, row] : scan_.rows) {
       if (auto lane = number_behind(key, "lane", 2)) lanes_[Lane{static_cast<std::uint16_t>(*lane)}] = row.value;

@@ -4,6 +4,10 @@
 // overlap the one the newest snapshot holds, else that of the newer run, else the one with more records. What is missing before
 // something that is kept is entered in the ledger as damaged; behind the last block the journal may have it, and if not
 // the store enters it when it comes to it. The damaged file is only read.
+//
+// Small rows that the journal has, too, are taken from there, unless the newest snapshot holds newer ones: a row that was lost
+// with its page would else come back as an older page has it, and the store would believe that. They become part of the new
+// environment, so that the journal does not put them over what is entered here.
 #pragma once
 
 #include <cstdint>
@@ -13,11 +17,18 @@
 #include <vector>
 
 #include "buffer/clock.h"
+#include "buffer/frame.h"
 #include "buffer/identity.h"
 #include "buffer/pages.h"
 #include "buffer/result.h"
 
 namespace penstock {
+
+/// What a frame of the journal says of small rows.
+struct FrameRows {
+  std::uint64_t frame = 0;
+  Rows rows;
+};
 
 struct SalvageSettings {
   std::filesystem::path directory;  // exists and is empty: the new environment goes here
@@ -26,6 +37,7 @@ struct SalvageSettings {
   std::uint32_t format = 1;        // when that row is lost
   std::vector<Epoch> epochs;       // that the journal speaks of: its records shall find a store that knows them
   std::size_t lanes_seen = 0;      // that the journal speaks of
+  std::vector<FrameRows> journal;  // its newest frames, as many as there are without a hole, by number
   WallTime now{};
   std::function<void()> progress;  // called now and then; may be empty
 };

@@ -362,6 +362,10 @@ class Judging {
         }
       }
       auto known = std::min(end, last_[lane]);
+      if (known < end) {
+        outcome_.says += "; " + lane + " ends at " + std::to_string(known) + ", was " + std::to_string(end) + " with " +
+                         std::to_string(delivered) + " delivered";
+      }
       if (known < end && !newest_may_be_missing_) {
         fail(lane + ": ends at " + std::to_string(known) + " without a word, was " + std::to_string(end));
       }
