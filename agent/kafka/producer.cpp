@@ -52,6 +52,8 @@ constexpr std::chrono::minutes kTopicIsKnownFor{5};
 
 constexpr std::size_t kAilingNamed = 3;
 
+constexpr std::chrono::milliseconds kWord{1'000};
+
 constexpr const char* kFencedBecause =
     " (fenced: the link was away for longer than transaction_timeout, or a second agent uses this id)";
 
@@ -120,6 +122,13 @@ std::string Producer::fatal_text() const {
   bool fenced = code == RD_KAFKA_RESP_ERR__FENCED || code == RD_KAFKA_RESP_ERR_PRODUCER_FENCED ||
                 code == RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH;
   return std::string(reason) + (fenced ? kFencedBecause : "");
+}
+
+/// Of what makes a message fail word is on its way when its transaction has failed, or when others were purged for it.
+void Producer::await_word(const Patience& patience) {
+  for (const Patience word(kWord, patience.stop()); (!failed_number_ || dragged_) && !word.over();) {
+    rd_kafka_poll(client_.get(), word.slice_ms());
+  }
 }
 
 /// What made a message fail. One that was only purged says nothing of why: then the transaction cannot go on, and says so
@@ -221,7 +230,7 @@ Result<void> Producer::produce(const Message& message, const Patience& patience)
     }
     if (headers != nullptr) rd_kafka_headers_destroy(headers);
     // An earlier message may have been refused meanwhile, and its transaction with it: then that is what happened.
-    rd_kafka_poll(client_.get(), 0);
+    if (!never) await_word(patience);
     if (failed_number_) return failure();
     return Error{never ? Fault::rejected : Fault::transient, text};
   }
@@ -236,7 +245,10 @@ Result<void> Producer::flush(const Patience& patience) {
       failed_number_.reset();  // no fault of a message
       return transient(fatal);
     }
-    if (failed_number_) return failure();
+    if (failed_number_) {
+      await_word(patience);
+      return failure();
+    }
     if (error == RD_KAFKA_RESP_ERR_NO_ERROR) return {};
   } while (!patience.over());
   return transient(fmt::format("{} messages are not acknowledged{}", rd_kafka_outq_len(client_.get()),
