@@ -34,6 +34,7 @@ class FaultyDestination {
     bool settles = true;
   };
   Faults faults;
+  std::uint64_t lanes_held_up = 0;  // told so often
   /// The faults end; what it is stays.
   void calm() {
     bool settles = faults.settles;
@@ -80,6 +81,7 @@ class FaultyDestination {
         obstacles.push_back({stored.lane, stored.sequence, "its topic is not there, for good", true});
       } else if (happens(faults.no_topic) || (faults.topic_is_missing && stored.record.key == "topic")) {
         obstacles.push_back({stored.lane, stored.sequence, "its topic is not there", false});
+        ++lanes_held_up;
         wait.insert(stored.lane);
       }
     }
