@@ -39,7 +39,8 @@ def test():
         kafka = Kafka(folder, relay=True)
         parts.append(kafka)
         kafka.start()
-        penstock, rows = start_agent(kafka, folder, parts, "gw-blackout", TOPIC, partitions=1)
+        # A transaction in many requests, so that some of its records are there for seconds before it is committed.
+        penstock, rows = start_agent(kafka, folder, parts, "gw-blackout", TOPIC, partitions=1, batch_size=100_000)
         rows.give(500)
         rows.wait_drained()
         before = penstock.status()["kafka"]
