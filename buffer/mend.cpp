@@ -244,16 +244,10 @@ class Mending {
     FrameReader reader(manifest_.journal_seed);
     std::string bytes;
     for (const auto& frame : (*journal)->recover(0, 0)) {
-      auto& newest = settings.journal;
-      if (!newest.empty() && newest.back().frame + 1 != frame.place.number) newest.clear();
       auto read = (*journal)->read(frame.place, bytes);
       auto opened = read ? reader.open(bytes) : Result<FrameHeader>(read.error());
       auto rows = opened ? reader.rows() : Result<Rows>(opened.error());
-      if (rows) {
-        newest.push_back({frame.place.number, std::move(*rows)});
-      } else {
-        newest.clear();
-      }
+      if (rows) settings.journal.push_back({frame.place.number, std::move(*rows)});
       if (settings.epochs.empty() || settings.epochs.back() != frame.header.epoch) {
         settings.epochs.push_back(frame.header.epoch);
       }

@@ -75,12 +75,16 @@ class Salvaging {
  private:
   void take_rows_of_journal() {
     if (settings_.journal.empty()) return;
+    // From where on it has every frame: what is older may have been changed by one that is missing.
+    auto unbroken = settings_.journal.size() - 1;
+    while (unbroken > 0 && settings_.journal[unbroken - 1].frame + 1 == settings_.journal[unbroken].frame) --unbroken;
+    const std::uint64_t whole_from = settings_.journal[unbroken].frame;
     auto& rows = scan_.rows;
     const auto said = rows.find(meta_key("sealed"));
     auto sealed = said == rows.end() ? Sealed() : parse_sealed(said->second.value).value_or(Sealed());
     const std::uint64_t taken = said != rows.end() && said->second.current ? sealed.rows : 0;  // by the newest snapshot
     for (const auto& [frame, changes] : settings_.journal) {
-      if (frame <= taken && scan_.rows_complete) continue;
+      if (frame <= taken && (scan_.rows_complete || frame < whole_from)) continue;
       for (const auto& [key, value] : changes) {
         auto row = rows.find(key);
         if (frame <= taken && row != rows.end() && row->second.current) continue;

@@ -37,7 +37,7 @@ struct SalvageSettings {
   std::uint32_t format = 1;        // when that row is lost
   std::vector<Epoch> epochs;       // that the journal speaks of: its records shall find a store that knows them
   std::size_t lanes_seen = 0;      // that the journal speaks of
-  std::vector<FrameRows> journal;  // its newest frames, as many as there are without a hole, by number
+  std::vector<FrameRows> journal;  // all that it has, by number
   WallTime now{};
   std::function<void()> progress;  // called now and then; may be empty
 };

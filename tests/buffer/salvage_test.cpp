@@ -460,6 +460,34 @@ TEST_CASE("how far a lane goes is known from the journal when the page that says
   f.check_all_from(2);
 }
 
+TEST_CASE("of a journal with a damaged frame salvage loses that frame's rows, and no other's",
+          "[store][damage][salvage]") {
+  Fixture f;
+  f.open();
+  auto remember = [&](const std::string& name, const std::string& value) {
+    Group group = f.group({});
+    group.changes.push_back({name, value});
+    f.commit({group});
+  };
+  remember("position", "17");  // frames 1, 2, 3
+  remember("other", "lost");
+  remember("position two", "18");
+  auto saved = f.directory.path() / "saved";
+  fs::copy(f.settings.directory, saved);  // as a killed process leaves it
+  f.store.reset();
+  fs::remove_all(f.settings.directory);
+  fs::copy(saved, f.settings.directory);
+  f.damage_frame(2);
+  mark_suspect(f.settings.directory.c_str(), "test");
+  f.zero(f.root());
+  f.open();
+  CHECK(f.mended().outcome == Mended::Outcome::salvaged);
+  auto value = [&](const char* name) { return f.store->state("plant", name)->value_or("none"); };
+  CHECK(value("position") == "17");
+  CHECK(value("other") == "none");
+  CHECK(value("position two") == "18");
+}
+
 TEST_CASE("a mark on a whole store is looked into and taken away", "[store][damage][salvage]") {
   Fixture f;
   f.fill();

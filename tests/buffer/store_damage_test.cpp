@@ -1,7 +1,6 @@
 #include <fstream>
 #include <sstream>
 
-#include "buffer/frame.h"
 #include "tests/buffer/store_fixture.h"
 
 namespace penstock {
@@ -27,20 +26,6 @@ class DamagedStore : public StoreFixture {
     }
     std::ofstream(data(), std::ios::binary) << bytes;
     return met;
-  }
-  /// Changes one byte of a frame of the journal.
-  void damage_frame(std::uint64_t number) {
-    std::fstream file(settings.directory / "journal", std::ios::binary | std::ios::in | std::ios::out);
-    std::string bytes(std::filesystem::file_size(settings.directory / "journal"), '\0');
-    file.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-    for (std::size_t at = 0; at < bytes.size(); at += kFrameAlignment) {
-      auto header = parse_frame_header(std::string_view(bytes).substr(at));
-      if (!header || header->number != number) continue;
-      file.seekp(static_cast<std::streamoff>(at + header->bytes() - 1));
-      file.put(static_cast<char>(bytes[at + header->bytes() - 1] ^ 0x10));
-      return;
-    }
-    FAIL("no frame " << number);
   }
   std::string contents() const {
     std::ostringstream out;

@@ -1,11 +1,14 @@
 // A store in a directory of its own, with verbs, so that a case is a few lines.
 #pragma once
 
+#include <filesystem>
+#include <fstream>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "buffer/frame.h"
 #include "buffer/store.h"
 #include "tests/catch.h"
 #include "tests/fakes/fake_clock.h"
@@ -96,6 +99,21 @@ class StoreFixture {
     }
     FAIL("no lane " + name);
     return {};
+  }
+
+  /// Changes one byte of a frame of the journal.
+  void damage_frame(std::uint64_t number) {
+    std::fstream file(settings.directory / "journal", std::ios::binary | std::ios::in | std::ios::out);
+    std::string bytes(std::filesystem::file_size(settings.directory / "journal"), '\0');
+    file.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+    for (std::size_t at = 0; at < bytes.size(); at += kFrameAlignment) {
+      auto header = parse_frame_header(std::string_view(bytes).substr(at));
+      if (!header || header->number != number) continue;
+      file.seekp(static_cast<std::streamoff>(at + header->bytes() - 1));
+      file.put(static_cast<char>(bytes[at + header->bytes() - 1] ^ 0x10));
+      return;
+    }
+    FAIL("no frame " << number);
   }
 
   TempDir directory;
