@@ -52,7 +52,7 @@ constexpr std::chrono::minutes kTopicIsKnownFor{5};
 
 constexpr std::size_t kAilingNamed = 3;
 
-constexpr std::chrono::milliseconds kWord{1'000};
+constexpr std::chrono::milliseconds kReasonPatience{1'000};
 
 constexpr const char* kFencedBecause =
     " (fenced: the link was away for longer than transaction_timeout, or a second agent uses this id)";
@@ -124,10 +124,10 @@ std::string Producer::fatal_text() const {
   return std::string(reason) + (fenced ? kFencedBecause : "");
 }
 
-/// Of what makes a message fail word is on its way when its transaction has failed, or when others were purged for it.
-void Producer::await_word(const Patience& patience) {
-  for (const Patience word(kWord, patience.stop()); (!failed_number_ || dragged_) && !word.over();) {
-    rd_kafka_poll(client_.get(), word.slice_ms());
+/// Why a message failed is on its way here when its transaction has failed, or when others were purged for it.
+void Producer::await_reason(const Patience& patience) {
+  for (const Patience most(kReasonPatience, patience.stop()); (!failed_number_ || dragged_) && !most.over();) {
+    rd_kafka_poll(client_.get(), most.slice_ms());
   }
 }
 
@@ -230,7 +230,7 @@ Result<void> Producer::produce(const Message& message, const Patience& patience)
     }
     if (headers != nullptr) rd_kafka_headers_destroy(headers);
     // An earlier message may have been refused meanwhile, and its transaction with it: then that is what happened.
-    if (!never) await_word(patience);
+    if (!never && !queue_full) await_reason(patience);
     if (failed_number_) return failure();
     return Error{never ? Fault::rejected : Fault::transient, text};
   }
@@ -246,7 +246,7 @@ Result<void> Producer::flush(const Patience& patience) {
       return transient(fatal);
     }
     if (failed_number_) {
-      await_word(patience);
+      await_reason(patience);
       return failure();
     }
     if (error == RD_KAFKA_RESP_ERR_NO_ERROR) return {};

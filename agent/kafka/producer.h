@@ -95,7 +95,7 @@ class Producer {
  private:
   Producer() = default;
   void note_written(const ClientEvents::Delivery& delivery);
-  void await_word(const Patience& patience);
+  void await_reason(const Patience& patience);
   Error failure();
   std::string text_of(rd_kafka_error_s* error);  // and destroys it
   std::string fatal_text() const;                // empty: nothing fatal has happened
