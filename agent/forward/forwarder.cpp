@@ -111,8 +111,7 @@ Result<void> Forwarder::send(std::stop_token stop) {
     batch->after.runs = runs_up_to(history, history.last);
   }
 
-  std::size_t bytes = 0;
-  for (const auto& stored : batch->records) bytes += stored.record.bytes();
+  const std::size_t bytes = bytes_of(*batch);
   mark_busy();
   BootTime began = clock_.boottime();
   if (auto committed = sink_.commit(*batch, stop); !committed) {
@@ -162,6 +161,12 @@ Result<bool> Forwarder::clear_way(Batch& batch, const Checkpoint& sent, std::sto
     if (obstacles->empty()) return true;
     std::uint64_t aside = 0;
     std::string why;  // of the first
+    auto tell_aside = [&] {
+      if (aside == 0) return;
+      spdlog::error(
+          "forwarder: {} records cannot be written to their topics and are set aside as dead letters; the first: {}",
+          aside, why);
+    };
     for (const auto& obstacle : *obstacles) {
       mark_busy();  // each is a commit of the store
       if (!obstacle.for_good) {
@@ -170,6 +175,7 @@ Result<bool> Forwarder::clear_way(Batch& batch, const Checkpoint& sent, std::sto
         continue;
       }
       auto set_aside = writes_.set_aside(obstacle.lane, obstacle.sequence, obstacle.why, stop);
+      if (!set_aside) tell_aside();
       if (!set_aside && set_aside.error().fault == Fault::broken) return set_aside.error();
       if (!set_aside) {
         back_off(set_aside.error().what, stop);
@@ -178,10 +184,8 @@ Result<bool> Forwarder::clear_way(Batch& batch, const Checkpoint& sent, std::sto
       ++status_.set_aside;
       if (++aside == 1) why = obstacle.why;
     }
-    if (aside != 0) {
-      spdlog::error("forwarder: {} records have no topic and are set aside as dead letters: {}", aside, why);
-      return false;
-    }
+    tell_aside();
+    if (aside != 0) return false;
     bool moves = batch.after.ledger != sent.ledger || !reaches(sent.delivered, batch.after.delivered);
     if (batch.empty() && !moves) return false;
   }

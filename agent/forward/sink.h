@@ -29,6 +29,13 @@ struct Obstacle {
   bool for_good = false;  // set it aside; else it waits, and what follows in its lane with it
 };
 
+/// Of its records, as max_record_bytes counts them.
+inline std::size_t bytes_of(const Batch& batch) {
+  std::size_t bytes = 0;
+  for (const auto& stored : batch.records) bytes += stored.record.bytes();
+  return bytes;
+}
+
 class Sink {
  public:
   virtual ~Sink() = default;

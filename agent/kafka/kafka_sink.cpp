@@ -238,8 +238,9 @@ Result<Standing> KafkaSink::Inside::resume(const Patience& patience) {
 Result<void> KafkaSink::Inside::clean(const Patience& patience) {
   std::vector<TopicPartition> strange;
   for (const auto& partition : writer.partitions()) {
-    if (exactly_once && !window.is_clean(partition)) strange.push_back(partition);
+    if (!window.is_clean(partition)) strange.push_back(partition);
   }
+  if (!exactly_once) strange.clear();  // nothing of it is ever open
   if (strange.empty()) {
     reader.reset();
     return {};
@@ -271,9 +272,7 @@ Result<void> KafkaSink::Inside::transact(const Batch& batch, const Patience& pat
   const auto began = clock.boottime();
   auto sent = send(batch, patience);
   if (!sent) return learn_from(sent.error());
-  std::size_t bytes = 0;
-  for (const auto& stored : batch.records) bytes += stored.record.bytes();
-  request_size.moved(bytes, clock.boottime() - began);
+  request_size.moved(bytes_of(batch), clock.boottime() - began);
   writer.topics().written(writer.partitions());
   // Without transactions what is acknowledged is there: nothing has to be proven.
   window.committed(batch.after, batch.islands, exactly_once ? producer->written() : Offsets());
@@ -288,8 +287,9 @@ Result<void> KafkaSink::Inside::transact(const Batch& batch, const Patience& pat
 /// sending once more, or else by whoever sets the clocks.
 Error KafkaSink::Inside::learn_from(const Error& error) {
   for (const auto& [topic, why] : producer->refused_topics()) writer.topics().refuse(topic, why);
-  const bool is_ours = settings.kafka.properties.count("batch.size") == 0;
-  if (error.fault == Fault::rejected && producer->refused_size() && is_ours && request_size.refused(clock.boottime())) {
+  const bool set_by_user = settings.kafka.properties.count("batch.size") != 0;
+  if (error.fault == Fault::rejected && producer->refused_size() && !set_by_user &&
+      request_size.refused(clock.boottime())) {
     return transient(
         fmt::format("{}; maybe because of what is sent along with it: smaller requests from now on", error.what));
   }

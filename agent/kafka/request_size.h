@@ -1,4 +1,4 @@
-// RequestSize: how large a produce request may be, before compression.
+// RequestSize: how large a produce request may be, before compression: librdkafka's batch.size.
 //
 // librdkafka sends one request at a time to a partition (its idempotent producer counts messages where the protocol allows five
 // requests), so over a long way the size of a request is the rate. What a broker takes is limited after compression (max.message.bytes
