@@ -706,6 +706,20 @@ type = "thing"
       "sent, for it takes longer than kafka.transaction_timeout (\"30s\")");
 }
 
+TEST_CASE("a rate limit that is refused earns no warning besides") {
+  auto loaded = read_broken(R"([agent]
+id = "gw"
+[kafka]
+brokers = ["k:9092"]
+rate_limit = "1KiB/s"
+[drivers.d]
+type = "thing"
+)");
+  INFO(loaded.report());
+  CHECK(loaded.problems.size() == 1);
+  CHECK(loaded.warnings.empty());
+}
+
 TEST_CASE("both ends of a range are within it") {
   for (std::string right : {"factor = 0.5", "factor = 2.5", "interval = \"10ms\"", "interval = \"1h\"", "count = 0",
                             "count = 65535", "share = \"0%\"", "share = \"100%\"", "[buffer]\ncapacity = \"16MiB\"",
